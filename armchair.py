@@ -1,0 +1,103 @@
+"""The front door: `armchair VERB …`. Each verb is a lazy import of the folder that owns it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from episodes.errors import ArmchairError, did_you_mean
+
+VERSION = "0.1.0"
+
+
+class Verb(NamedTuple):
+    """Where a verb lives: `module` holds the frozen dataclass `config` and `main(config) -> int`."""
+
+    module: str
+    config: str
+    help: str
+
+
+VERBS = {
+    "demo": Verb("bench.pipeline", "DemoConfig", "the whole loop on this machine, with a report"),
+    "collect": Verb("sim.collect", "CollectConfig", "collect episodes in simulation"),
+    "episodes": Verb("episodes.cli", "EpisodesConfig", "list, show and recover episodes"),
+    "label": Verb("reward.label", "LabelConfig", "let a judge compare pairs of frames"),
+    "fit": Verb("reward.fit", "FitConfig", "fit a reward model to the labels"),
+    "relabel": Verb("reward.relabel", "RelabelConfig", "write a reward label file for every episode"),
+    "prepare": Verb("episodes.prepare", "PrepareConfig", "write one aligned training file (robomimic layout)"),
+    "train": Verb("policy.train", "TrainConfig", "learn a policy offline"),
+    "export": Verb("policy.export", "ExportConfig", "export a checkpoint as an ONNX bundle"),
+    "rollout": Verb("sim.rollout", "RolloutConfig", "evaluate a bundle in simulation, in process"),
+    "up": Verb("ros_nodes.up", "UpConfig", "run a ROS 2 stack: simulation, recording, deployment"),
+}
+BENCHES = {
+    "demo": Verb("bench.demo", "DemoBenchConfig", "success of every leg over several seeds"),
+    "lockstep": Verb("bench.lockstep", "LockstepConfig", "ticks per second in lock-step over DDS"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb. Exit codes: 0 done, 1 measured or ran but failed, 2 a mistake to mend, 130 interrupted."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0
+    if words[0] == "--version":
+        print(f"armchair {VERSION}")
+        return 0
+    name, rest, table = words[0], words[1:], VERBS
+    if name == "bench":
+        if not rest or rest[0] in ("-h", "--help"):
+            print(_table("armchair bench NAME: figures, as one JSON object on the last line", BENCHES))
+            return 0
+        name, rest, table = rest[0], rest[1:], BENCHES
+    verb = table.get(name)
+    if verb is None:
+        print(f"armchair: there is no {name!r}; {did_you_mean(name, table)}", file=sys.stderr)
+        return 2
+    return _run(f"{'bench ' if table is BENCHES else ''}{name}", verb, rest)
+
+
+def _run(title: str, verb: Verb, arguments: list[str]) -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        module = importlib.import_module(verb.module)
+        import tyro
+
+        config = tyro.cli(getattr(module, verb.config), prog=f"armchair {title}", args=arguments)
+        return int(module.main(config))
+    except ArmchairError as error:
+        print(f"armchair {title}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(
+            f"\narmchair {title}: interrupted; what was finished is kept, the same command goes on.",
+            file=sys.stderr,
+        )
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _overview() -> str:
+    lines = [
+        _table("armchair VERB …: record, let a vision-language model judge, learn offline, deploy", VERBS),
+        "  bench      measure: " + ", ".join(BENCHES),
+        "",
+        "Each verb explains itself: armchair VERB --help. First time: armchair demo.",
+    ]
+    return "\n".join(lines)
+
+
+def _table(title: str, table: dict[str, Verb]) -> str:
+    return "\n".join([title, "", *(f"  {name:<10} {verb.help}" for name, verb in table.items())])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

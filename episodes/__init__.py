@@ -1,0 +1,1 @@
+"""Episodes: the robot contract, recordings on disk, causal alignment, labels and prepared training files."""

@@ -1,0 +1,238 @@
+"""The robot contract: the one place where a robot is described.
+
+A contract is a YAML file (`launch/contracts/*.yaml`) read by the recorder, training, export, control and
+simulation alike. This module reads and validates it; `contract_model` says what it holds.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from episodes import contract_parse as parse
+from episodes.contract_model import (
+    IMAGE_TYPES,
+    LIMITS,
+    ActionChannel,
+    Contract,
+    ObservationStream,
+    Simulation,
+    check_compatible,
+    looser_limits,
+)
+from episodes.errors import ContractError
+
+__all__ = [
+    "ActionChannel",
+    "Contract",
+    "ObservationStream",
+    "Simulation",
+    "check_compatible",
+    "load_contract",
+    "looser_limits",
+    "parse_contract",
+]
+
+OBSERVATION_TYPES = (
+    *IMAGE_TYPES,
+    "sensor_msgs/msg/JointState",
+    "std_msgs/msg/Float64MultiArray",
+    "geometry_msgs/msg/TwistStamped",
+    "geometry_msgs/msg/PoseStamped",
+    "geometry_msgs/msg/WrenchStamped",
+)
+ACTION_TYPES = (
+    "std_msgs/msg/Float64MultiArray",
+    "trajectory_msgs/msg/JointTrajectory",
+    "geometry_msgs/msg/TwistStamped",
+)
+ALIGNMENTS = ("nearest", "linear", "slerp", "hold")
+KINDS = ("joint_position", "joint_velocity", "twist", "cartesian_delta", "gripper")
+RECORD_FROM = ("command", "topic", "next_state")
+ON_TIMEOUT = ("hold", "decelerate", "stop")
+JOINT_FIELDS = ("position", "velocity", "effort")
+
+
+def load_contract(path: Path | str) -> Contract:
+    """Read and validate a contract file.
+
+    Raises:
+        ContractError: the file is missing, no YAML, or a key is unknown, missing or wrong.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        shown = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml"))) if path.parent.is_dir() else ""
+        raise ContractError(
+            f"{path}: the contract cannot be read ({error}). Give the path of a contract YAML"
+            + (
+                f"; that folder holds {shown}."
+                if shown
+                else ", for example launch/contracts/sawyer_sim.yaml."
+            )
+        ) from error
+    return parse_contract(text, str(path))
+
+
+def parse_contract(text: str, source: str = "<contract>") -> Contract:
+    """Validate contract YAML `text`; `source` is named in errors.
+
+    Raises:
+        ContractError: naming file, key, value and what to write instead.
+    """
+    top = parse.Node.root(text, source)
+    top.only("robot", "rate_hz", "reference", "observations", "actions", "simulation", "estop")
+    rate_hz = top.number("rate_hz", lower=0.1, upper=2000.0)
+    observations = {name: _observation(name, node) for name, node in top.children("observations")}
+    actions = {name: _action(name, node, observations) for name, node in top.children("actions")}
+    reference = top.choice("reference", tuple(observations))
+    _distinct_topics(top, observations, actions)
+    simulation = None
+    if top.has("simulation"):
+        node = top.child("simulation")
+        node.only("environment", "cameras")
+        cameras = node.mapping("cameras") if node.has("cameras") else {}
+        for stream in cameras:
+            if stream not in observations or not observations[stream].is_image:
+                raise node.error("cameras", stream, "it names no image stream of 'observations'")
+        simulation = Simulation(node.text("environment"), tuple(cameras.items()))
+    return Contract(
+        robot=top.text("robot"),
+        rate_hz=rate_hz,
+        reference=reference,
+        observations=observations,
+        actions=actions,
+        simulation=simulation,
+        estop=top.strings("estop", default=()),
+        text=text,
+        source=source,
+    )
+
+
+def _observation(name: str, node: parse.Node) -> ObservationStream:
+    node.only("topic", "type", "shape", "dtype", "field", "names", "align", "max_age_ms", "unit")
+    message = node.choice("type", OBSERVATION_TYPES)
+    image = message in IMAGE_TYPES
+    names = None if image else node.strings("names")
+    if node.has("shape"):
+        shape = node.shape("shape")
+    elif names is not None:
+        shape = (len(names),)
+    else:
+        raise node.error("shape", None, "pictures need a shape, [height, width, channels]")
+    if image and (len(shape) != 3 or shape[2] not in (1, 3)):
+        raise node.error("shape", list(shape), "write [height, width, channels] with 1 or 3 channels")
+    if names is not None and shape != (len(names),):
+        raise node.error(
+            "shape", list(shape), f"'names' lists {len(names)} entries, so the shape is [{len(names)}]"
+        )
+    align = node.choice("align", ALIGNMENTS, default="nearest" if image else "linear")
+    if image and align in ("linear", "slerp"):
+        raise node.error("align", align, "pictures are never interpolated: use nearest or hold")
+    if align == "slerp" and shape != (4,):
+        raise node.error("align", align, "slerp is for one quaternion in the order x, y, z, w, shape [4]")
+    joint = message.endswith("JointState")
+    return ObservationStream(
+        name=name,
+        topic=node.topic("topic"),
+        type=message,
+        shape=shape,
+        dtype=node.choice(
+            "dtype", ("uint8", "uint16", "float32", "float64"), default="uint8" if image else "float64"
+        ),
+        align=align,
+        max_age_ns=round(node.number("max_age_ms", lower=0.001, upper=60_000.0) * 1e6),
+        field=node.choice("field", JOINT_FIELDS, default="position") if joint else None,
+        names=names,
+        unit=node.text("unit", default=""),
+    )
+
+
+def _action(name: str, node: parse.Node, observations: dict[str, ObservationStream]) -> ActionChannel:
+    node.only(
+        "kind",
+        "topic",
+        "type",
+        "names",
+        "record_from",
+        "on_timeout",
+        "record_topic",
+        "measured_by",
+        "unit",
+        *LIMITS,
+    )
+    kind = node.choice("kind", KINDS)
+    names = node.strings("names")
+    limits: dict[str, tuple[float, ...] | None] = {
+        key: node.numbers(key, len(names), required=key in ("lower", "upper")) for key in LIMITS
+    }
+    for low, high in (("lower", "upper"), ("workspace_lower", "workspace_upper")):
+        a, b = limits[low], limits[high]
+        if (a is None) != (b is None):
+            raise node.error(low if a is None else high, None, f"{low} and {high} go together")
+        for joint, x, y in zip(names, a or (), b or (), strict=False):
+            if x >= y:
+                raise node.error(low, x, f"{joint}: {low} {x:g} must lie under {high} {y:g}")
+    for key in ("max_velocity", "max_acceleration", "max_deviation"):
+        for joint, value in zip(names, limits[key] or (), strict=False):
+            if value <= 0:
+                raise node.error(key, value, f"{joint}: a limit is above 0; leave the key out for no limit")
+    lower, upper = limits["lower"] or (), limits["upper"] or ()
+    if kind in ("cartesian_delta", "twist", "joint_velocity"):
+        for joint, x, y in zip(names, lower, upper, strict=True):
+            if not x <= 0.0 <= y:
+                raise node.error(
+                    "lower", x, f"{joint}: the stop of a {kind} is zero, which must lie inside its box"
+                )
+    if limits["workspace_lower"] is not None and kind != "cartesian_delta":
+        raise node.error("workspace_lower", kind, "only a cartesian_delta has a workspace box")
+    if kind == "joint_position" and limits["max_velocity"] is None:
+        raise node.error(
+            "max_velocity", None, "a joint_position channel needs a velocity limit (rad/s or m/s)"
+        )
+    record_from = node.choice("record_from", RECORD_FROM, default="command")
+    record_topic = node.topic("record_topic") if node.has("record_topic") else None
+    if (record_from == "topic") != (record_topic is not None):
+        raise node.error("record_topic", record_topic, "'record_from: topic' and 'record_topic' go together")
+    measured_by = node.choice("measured_by", tuple(observations)) if node.has("measured_by") else None
+    if measured_by is not None and not set(names) <= set(observations[measured_by].names or ()):
+        raise node.error("measured_by", measured_by, f"that stream does not carry all of {list(names)}")
+    return ActionChannel(
+        name=name,
+        kind=kind,
+        topic=node.topic("topic"),
+        type=node.choice("type", ACTION_TYPES),
+        names=names,
+        record_from=record_from,
+        record_topic=record_topic,
+        measured_by=measured_by,
+        on_timeout=node.choice("on_timeout", ON_TIMEOUT, default="hold"),
+        unit=node.text("unit", default=""),
+        **limits,  # type: ignore[arg-type]
+    )
+
+
+def _distinct_topics(
+    top: parse.Node, observations: dict[str, ObservationStream], actions: dict[str, ActionChannel]
+) -> None:
+    """Two fields of one JointState topic are two streams; anything else on a shared topic is a mistake."""
+    seen: dict[tuple[str, str | None], str] = {}
+    for stream in observations.values():
+        other = seen.setdefault((stream.topic, stream.field), stream.name)
+        if other != stream.name:
+            raise top.error(
+                f"observations.{stream.name}.topic", stream.topic, f"stream {other!r} has it already"
+            )
+    taken = {stream.topic: stream.name for stream in observations.values()}
+    for channel in actions.values():
+        if channel.topic in taken:
+            raise top.error(
+                f"actions.{channel.name}.topic", channel.topic, f"{taken[channel.topic]!r} has it already"
+            )
+        taken[channel.topic] = channel.name
+    names = [name for channel in actions.values() for name in channel.names]
+    for name in names:
+        if names.count(name) > 1:
+            raise top.error(
+                "actions", name, "an entry of the action vector is named twice: names must differ"
+            )

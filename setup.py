@@ -1,0 +1,38 @@
+"""Package for pip and for colcon (ament_python). Folder = import name; nothing is remapped."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+NODES = ("sim_node", "expert_node", "recorder_node", "policy_node", "control_node", "session_node")
+FOLDERS = ("episodes", "policy", "reward", "sim", "ros_nodes", "bench")
+
+
+def shared(folder: str, *patterns: str) -> tuple[str, list[str]]:
+    """Files of `folder` that go to share/armchair/<folder>."""
+    return f"share/armchair/{folder}", sorted(str(p) for pattern in patterns for p in Path(folder).glob(pattern))
+
+
+setup(
+    name="armchair",
+    version="0.1.0",
+    description="Teach a robot arm from recordings, with a vision-language model as the armchair critic.",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.13",
+    packages=find_packages(include=[pattern for name in FOLDERS for pattern in (name, f"{name}.*")]),
+    py_modules=["armchair"],
+    package_data={"reward": ["prompts/*.yaml"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", ["resource/armchair"]),
+        ("share/armchair", ["package.xml"]),
+        shared("launch", "*.launch.py", "*.xml"),
+        shared("launch/contracts", "*.yaml"),
+        shared("launch/params", "*.yaml"),
+    ],
+    install_requires=["setuptools"],
+    extras_require={"test": ["pytest"]},
+    zip_safe=False,
+    entry_points={
+        "console_scripts": ["armchair = armchair:main", *(f"{node} = ros_nodes.{node}:main" for node in NODES)]
+    },
+)
