@@ -16,6 +16,7 @@ from episodes.contract_model import (
     Contract,
     ObservationStream,
     Simulation,
+    Source,
     check_compatible,
     looser_limits,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "Contract",
     "ObservationStream",
     "Simulation",
+    "Source",
     "check_compatible",
     "load_contract",
     "looser_limits",

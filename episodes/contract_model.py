@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import cached_property
 
 import numpy as np
@@ -29,6 +30,17 @@ LIMITS = (
     "workspace_lower",
     "workspace_upper",
 )
+
+
+class Source(IntEnum):
+    """Who issued a command: recorded beside it, and shown by control."""
+
+    NONE = 0
+    TELEOP = 1
+    POLICY = 2
+    INTERVENTION = 3
+    SAFETY = 4
+    SCRIPT = 5
 
 
 @dataclass(frozen=True)

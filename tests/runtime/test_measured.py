@@ -1,0 +1,42 @@
+"""Measured values reach control by name, and a channel never starts from a value that nobody knows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from episodes.contract import Contract, parse_contract
+from episodes.errors import ConfigError
+from policy.runtime.control import ControlConfig, Controller, Heartbeat, Inputs, Measured
+from policy.runtime.measured import MeasuredPose
+
+T0 = 1_000_000_000
+
+
+def test_the_drivers_joint_order_becomes_the_contracts(arm: Contract) -> None:
+    pose = MeasuredPose(arm, {})
+    assert np.isnan(pose.vector()).all()
+    pose.hear({"state": Measured(np.array([0.04, 2.0, 1.0, 0.5]), T0), "camera": Measured(np.zeros(3), T0)})
+    assert pose.vector().tolist() == [0.5, 1.0, 2.0, 0.04]
+    assert pose.streams == ("state",)
+
+
+def test_a_channel_that_needs_a_pose_that_nothing_measures_is_refused(arm: Contract) -> None:
+    text = arm.text.replace("max_deviation: [0.3, 0.3, 0.3], measured_by: state}", "on_timeout: hold}")
+    with pytest.raises(ConfigError, match=r"arm3.yaml: key 'actions.arm.measured_by' is missing: a joint"):
+        Controller(parse_contract(text, "arm3.yaml"))
+    text = arm.text.replace("upper: [0.08], measured_by: state}", "upper: [0.08]}")
+    unmeasured = parse_contract(text, "arm3.yaml")
+    with pytest.raises(ConfigError, match=r"box of finger is \[0, 0.08\], where 0 is no neutral"):
+        Controller(unmeasured)
+    with pytest.raises(ConfigError, match=r"'start.gripper' has the value \[0.5\]"):
+        Controller(unmeasured, ControlConfig(start={"gripper": (0.5,)}))
+    controller = Controller(unmeasured, ControlConfig(start={"gripper": (0.08,)}))
+    fresh = Inputs(
+        measured={"state": Measured(np.array([0.0, 0.25, 0.0, 0.0]), T0)},
+        estop={"pendant": Heartbeat(False, T0)},
+    )
+    assert controller.enable(T0, fresh).accepted
+    command = controller.tick(T0, fresh)
+    assert command.action is not None
+    assert command.action[3] == 0.08
