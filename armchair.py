@@ -29,7 +29,9 @@ VERBS = {
     "label": Verb("reward.label", "LabelConfig", "let a judge compare pairs of frames"),
     "fit": Verb("reward.fit", "FitConfig", "fit a reward model to the labels"),
     "relabel": Verb("reward.relabel", "RelabelConfig", "write a reward label file for every episode"),
-    "prepare": Verb("episodes.prepare", "PrepareConfig", "write one aligned training file (robomimic layout)"),
+    "prepare": Verb(
+        "episodes.prepare", "PrepareConfig", "write one aligned training file (robomimic layout)"
+    ),
     "train": Verb("policy.train", "TrainConfig", "learn a policy offline"),
     "export": Verb("policy.export", "ExportConfig", "export a checkpoint as an ONNX bundle"),
     "rollout": Verb("sim.rollout", "RolloutConfig", "evaluate a bundle in simulation, in process"),
@@ -42,7 +44,7 @@ BENCHES = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb. Exit codes: 0 done, 1 measured or ran but failed, 2 a mistake to mend, 130 interrupted."""
+    """Run one verb. Exit codes: 0 done, 1 ran but failed, 2 a mistake to mend, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help", "help"):
         print(_overview())

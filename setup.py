@@ -10,7 +10,9 @@ FOLDERS = ("episodes", "policy", "reward", "sim", "ros_nodes", "bench")
 
 def shared(folder: str, *patterns: str) -> tuple[str, list[str]]:
     """Files of `folder` that go to share/armchair/<folder>."""
-    return f"share/armchair/{folder}", sorted(str(p) for pattern in patterns for p in Path(folder).glob(pattern))
+    return f"share/armchair/{folder}", sorted(
+        str(p) for pattern in patterns for p in Path(folder).glob(pattern)
+    )
 
 
 setup(
@@ -21,7 +23,7 @@ setup(
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=[pattern for name in FOLDERS for pattern in (name, f"{name}.*")]),
     py_modules=["armchair"],
-    package_data={"reward": ["prompts/*.yaml"]},
+    package_data={"reward": ["prompts/*.yaml"], "bench": ["*.css"]},
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/armchair"]),
         ("share/armchair", ["package.xml"]),
@@ -33,6 +35,9 @@ setup(
     extras_require={"test": ["pytest"]},
     zip_safe=False,
     entry_points={
-        "console_scripts": ["armchair = armchair:main", *(f"{node} = ros_nodes.{node}:main" for node in NODES)]
+        "console_scripts": [
+            "armchair = armchair:main",
+            *(f"{node} = ros_nodes.{node}:main" for node in NODES),
+        ]
     },
 )

@@ -1,4 +1,4 @@
-"""Who may import whom. The arrows are design decisions: a robot must not need torch, data must not need ROS."""
+"""Who may import whom: a robot must not need torch, data must not need ROS."""
 
 from __future__ import annotations
 
@@ -82,5 +82,7 @@ def test_folder_names_are_import_names_of_this_checkout() -> None:
 
 
 def test_no_module_is_longer_than_the_ceiling() -> None:
-    long = {str(p): n for p in [*modules(), ROOT / "armchair.py"] if (n := len(p.read_text().splitlines())) > 400}
+    long = {
+        str(p): n for p in [*modules(), ROOT / "armchair.py"] if (n := len(p.read_text().splitlines())) > 400
+    }
     assert not long

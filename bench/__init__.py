@@ -1,0 +1,1 @@
+"""Measurements: one command per published figure, and the main job that they measure."""
