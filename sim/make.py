@@ -1,0 +1,39 @@
+"""Environments by name."""
+
+from __future__ import annotations
+
+from episodes.errors import ConfigError
+from sim.env import Env, Split
+from sim.gl import RendererName
+from sim.render import Quality
+
+
+def make_env(
+    name: str,
+    *,
+    horizon: int = 150,
+    split: Split = "train",
+    renderer: RendererName = "auto",
+    quality: Quality = "fast",
+) -> Env:
+    """Make an environment; the heavy imports happen here.
+
+    Args:
+        name: family/task, for example metaworld/drawer-open-v3.
+        horizon: steps per episode.
+        split: training or evaluation goals; the two share none.
+        renderer: which library draws.
+        quality: `fast`, or `default` for MuJoCo's own shadows and multi-sampling.
+
+    Raises:
+        ConfigError: no such environment.
+        MachineError: the simulator, or a GL library that was asked for, is missing.
+    """
+    family, _, task = name.partition("/")
+    if family == "metaworld" and task:
+        from sim.metaworld_env import MetaWorldEnv
+
+        return MetaWorldEnv(task, horizon=horizon, split=split, renderer=renderer, quality=quality)
+    raise ConfigError(
+        f"environment {name!r} is unknown: write metaworld/TASK, for example metaworld/drawer-open-v3."
+    )

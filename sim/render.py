@@ -1,0 +1,193 @@
+"""Frames of a MuJoCo scene, as fast as software GL allows, the right way up.
+
+MuJoCo's defaults (a 4096² shadow map for each light, four samples a pixel) cost fifteen times the drawing
+itself when Mesa draws on the CPU. `fast` switches shadows, reflections and multi-sampling off before the
+context is made.
+"""
+
+from __future__ import annotations
+
+import atexit
+import sys
+import weakref
+from collections import OrderedDict
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from episodes.errors import ConfigError, MachineError, did_you_mean
+from sim.gl import Choice, RendererName, choose_gl, load_mujoco
+from sim.raycast import RayCaster
+
+__all__ = ["Choice", "Quality", "Renderer", "RendererName", "choose_gl", "load_mujoco"]
+
+Quality = Literal["fast", "default"]
+
+_MAX_SIZES = 3
+"""Each frame size keeps a GL context with its own copy of the meshes; the least recently used one goes."""
+
+
+class Renderer:
+    """Draws frames of one model from its named cameras.
+
+    GL contexts belong to the thread that made them: use a renderer from one thread. Close it (or use it as a
+    context manager); one that was forgotten is closed before the interpreter shuts down, since closing later
+    makes EGL print tracebacks.
+
+    Args:
+        model: an MjModel. `fast` changes its `vis.quality`, and both change its off-screen buffer size.
+        wanted: which library; `auto` falls back to ray casting when the context cannot be made.
+        quality: `fast`, or `default` for MuJoCo's own shadows, reflections and multi-sampling.
+
+    Raises:
+        MachineError: the demanded library does not work.
+    """
+
+    def __init__(self, model: Any, wanted: RendererName = "auto", quality: Quality = "fast") -> None:
+        self._mujoco = load_mujoco(wanted)
+        self._choice = choose_gl(wanted)
+        self._model = model
+        self._quality = quality
+        self._contexts: OrderedDict[tuple[int, int], Any] = OrderedDict()
+        self._caster: RayCaster | None = None
+        self._closed = False
+        self._finalizer = weakref.finalize(self, _close_contexts, self._contexts)
+        self._finalizer.atexit = False  # _close_all does it: finalizers would run after EGL was terminated
+
+    @property
+    def choice(self) -> Choice:
+        """What draws, and why; may change to ray casting at the first frame, when a context cannot be
+        made."""
+        return self._choice
+
+    @property
+    def backend(self) -> str:
+        """egl, osmesa, glfw, native or raycast."""
+        return self._choice.name
+
+    @property
+    def open_contexts(self) -> int:
+        """How many GL contexts this renderer holds."""
+        return len(self._contexts)
+
+    def render(self, data: Any, camera: str, height: int, width: int) -> NDArray[np.uint8]:
+        """Draw one frame.
+
+        Args:
+            data: an MjData of the model with its positions computed (mj_forward or a step).
+            camera: name of one of the model's cameras.
+            height: rows in pixels.
+            width: columns in pixels.
+
+        Returns:
+            (height, width, 3) uint8 RGB, row 0 on top.
+
+        Raises:
+            ConfigError: no such camera, or a size below 1.
+            MachineError: the demanded library cannot make a context.
+        """
+        if self._closed:
+            raise RuntimeError("this renderer is closed: make a new one")
+        number = self._camera(camera)
+        if height < 1 or width < 1:
+            raise ConfigError(
+                f"a frame of {height}x{width} pixels cannot be drawn: both sides are 1 or more."
+            )
+        context = None if self.backend == "raycast" else self._context(height, width)
+        if context is None:
+            if self._caster is None:
+                self._caster = RayCaster(self._model)
+            return self._caster.cast(data, number, height, width).colour
+        context.update_scene(data, camera=number)
+        frame: NDArray[np.uint8] = context.render()
+        return frame
+
+    def close(self) -> None:
+        """Free the GL contexts. May be called twice."""
+        self._closed = True
+        self._finalizer()
+
+    def __enter__(self) -> Renderer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _camera(self, name: str) -> int:
+        number = int(self._mujoco.mj_name2id(self._model, self._mujoco.mjtObj.mjOBJ_CAMERA, name))
+        if number < 0:
+            names = [self._model.camera(i).name for i in range(self._model.ncam)]
+            raise ConfigError(f"the scene has no camera {name!r}: {did_you_mean(name, names)}")
+        return number
+
+    def _context(self, height: int, width: int) -> Any:
+        size = (height, width)
+        if size in self._contexts:
+            self._contexts.move_to_end(size)
+            return self._contexts[size]
+        while len(self._contexts) >= _MAX_SIZES:
+            self._contexts.popitem(last=False)[1].close()
+        try:
+            context = self._new_context(height, width)
+        except self._context_errors() as error:
+            if self._choice.demanded:
+                raise MachineError(
+                    f"renderer {self.backend} was asked for, but makes no context: {error}. Check the "
+                    "driver, or unset MUJOCO_GL and use --renderer auto, which falls back to ray casting."
+                ) from error
+            self._choice = Choice(
+                "raycast", f"{self.backend} makes no context ({error}); pictures are ray-cast"
+            )
+            return None
+        self._contexts[size] = context
+        return context
+
+    def _new_context(self, height: int, width: int) -> Any:
+        vis = self._model.vis
+        vis.global_.offheight = max(int(vis.global_.offheight), height)
+        vis.global_.offwidth = max(int(vis.global_.offwidth), width)
+        if self._quality == "fast":
+            vis.quality.shadowsize = 0
+            vis.quality.offsamples = 0
+        context = self._mujoco.Renderer(self._model, height, width)
+        _close_at_exit(self._contexts)
+        if self._quality == "fast":
+            flags = self._mujoco.mjtRndFlag
+            context.scene.flags[flags.mjRND_SHADOW] = False
+            context.scene.flags[flags.mjRND_REFLECTION] = False
+        return context
+
+    def _context_errors(self) -> tuple[type[BaseException], ...]:
+        """What a driver that cannot make a context raises: MuJoCo, mujoco's GL shim and PyOpenGL each their
+        own."""
+        opengl = sys.modules.get("OpenGL.error")
+        gl_error = (opengl.Error,) if opengl is not None else ()
+        return (self._mujoco.FatalError, RuntimeError, ImportError, AttributeError, OSError, *gl_error)
+
+
+_open: dict[int, OrderedDict[tuple[int, int], Any]] = {}
+"""Contexts to close at exit, by the identity of their renderer's table."""
+
+
+def _close_at_exit(contexts: OrderedDict[tuple[int, int], Any]) -> None:
+    """Exit handlers run last in, first out, and mujoco registers eglTerminate when it makes its first
+    context: ours must be registered after that one to run before it."""
+    if not _open:
+        atexit.unregister(_close_all)
+        atexit.register(_close_all)
+    _open[id(contexts)] = contexts
+
+
+def _close_all() -> None:
+    for contexts in list(_open.values()):
+        _close_contexts(contexts)
+
+
+def _close_contexts(contexts: OrderedDict[tuple[int, int], Any]) -> None:
+    _open.pop(id(contexts), None)
+    while contexts:
+        contexts.popitem()[1].close()

@@ -1,0 +1,161 @@
+"""Verb `rollout`: evaluate a bundle in simulation, in process; `sim.closed_loop` says how."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+
+from episodes.contract import load_contract
+from episodes.errors import ConfigError
+from policy.runtime.bundle import Bundle
+from policy.runtime.infer import Policy
+from sim.closed_loop import Film, evaluate
+from sim.env import Split
+from sim.evaluation import EpisodeResult, Summary, summarise
+from sim.gl import RendererName
+from sim.make import make_env
+from sim.video import write_filmstrip, write_video
+
+__all__ = ["Film", "RolloutConfig", "evaluate", "main", "rollout"]
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """Evaluate a policy bundle in simulation, in process, and print its success rate with an interval."""
+
+    bundle: Annotated[Path, tyro.conf.Positional]
+    """Bundle folder that `armchair export` wrote."""
+    contract: Path | None = None
+    """Robot contract whose limits hold. None: the one inside the bundle."""
+    env: str = ""
+    """Environment. Empty: the one that the contract names."""
+    episodes: int = 20
+    """Goals to try."""
+    first: int = 0
+    """Number of the first goal."""
+    seed: int = 0
+    """Seed of the goals."""
+    split: Split = "evaluation"
+    """Which goals: evaluation or train; the two share none."""
+    horizon: int = 150
+    """Steps per episode."""
+    out: Path | None = None
+    """Write the results as JSON to this file."""
+    video: Path | None = None
+    """Write an MP4 and a filmstrip (PNG) of each filmed episode into this folder."""
+    films: int = 1
+    """How many episodes to film."""
+    camera: str = ""
+    """Camera of the film. Empty: the contract's first one, else corner2."""
+    allow_looser_limits: bool = False
+    """Take a contract whose limits are looser than those the policy was trained under."""
+    renderer: RendererName = "auto"
+    """What draws: EGL, OSMesa or, where no GL is installed, ray casting."""
+
+
+def rollout(
+    config: RolloutConfig, progress: Callable[[int, int], None] | None = None
+) -> tuple[list[EpisodeResult], Summary]:
+    """Evaluate, and write what `config` asks for.
+
+    Raises:
+        ArmchairError: the bundle, the contract or a setting is wrong; see `Bundle.load`, `evaluate`.
+    """
+    if config.episodes < 1 or config.films < 0:
+        raise ConfigError(f"--episodes {config.episodes} --films {config.films}: at least 1, at least 0.")
+    robot = None if config.contract is None else load_contract(config.contract)
+    bundle = Bundle.load(config.bundle, robot_contract=robot, allow_looser_limits=config.allow_looser_limits)
+    contract = robot or bundle.contract
+    environment = config.env or (contract.simulation.environment if contract.simulation else "")
+    if not environment:
+        raise ConfigError(f"{contract.source} names no environment (simulation.environment): write --env.")
+    policy = Policy(bundle)
+    cameras = contract.simulation.cameras if contract.simulation else ()
+    film = Film(config.camera or (cameras[0][1] if cameras else "corner2"), episodes=config.films)
+    frames: dict[int, list[NDArray[np.uint8]]] = {}
+    env = make_env(environment, horizon=config.horizon, split=config.split, renderer=config.renderer)
+    try:
+        results = evaluate(
+            env,
+            policy,
+            contract,
+            config.seed,
+            range(config.first, config.first + config.episodes),
+            None if config.video is None else film,
+            shot=lambda episode, _, frame: frames.setdefault(episode, []).append(frame),
+            progress=progress,
+        )
+        source = env.spec.source
+    finally:
+        env.close()
+    if config.video is not None:
+        for episode, pictures in frames.items():
+            stem = config.video / f"{config.split}-s{config.seed}-e{episode:04d}"
+            write_video(pictures, stem.with_suffix(".mp4"), fps=1e9 / contract.period_ns / film.every)
+            write_filmstrip(pictures, stem.with_suffix(".png"))
+    summary = summarise(results)
+    if config.out is not None:
+        _write_json(config, environment, source, policy, results, summary)
+    return results, summary
+
+
+def _write_json(
+    config: RolloutConfig,
+    environment: str,
+    source: str,
+    policy: Policy,
+    results: Sequence[EpisodeResult],
+    summary: Summary,
+) -> None:
+    timing = policy.timing()
+    clamps: Counter[str] = Counter()
+    for result in results:
+        clamps.update(result.clamps)
+    report = {
+        "schema": "armchair/rollout/1",
+        "bundle": policy.bundle.manifest.name,
+        "environment": environment,
+        "source": source,
+        "split": config.split,
+        "seed": config.seed,
+        "horizon": config.horizon,
+        **summary.as_dict(),
+        "clamps": dict(clamps),
+        "inference_ns": None if timing is None else asdict(timing),
+        "results": [asdict(result) for result in results],
+    }
+    if config.out is None:
+        return
+    config.out.parent.mkdir(parents=True, exist_ok=True)
+    partial = config.out.with_name(config.out.name + ".partial")
+    partial.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, config.out)
+
+
+def main(config: RolloutConfig) -> int:
+    """Evaluate with a progress bar, then print the success rate."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("rollout"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("rollout", total=config.episodes)
+        results, summary = rollout(config, lambda done, total: bar.update(task, completed=done, total=total))
+    faults = {result.fault for result in results if result.fault is not None}
+    print(
+        f"success {summary.successes} of {summary.episodes}: {summary.success} (Wilson 95 %), "
+        f"mean return {summary.mean_return:.1f}"
+    )
+    for fault in sorted(faults):
+        print(f"control stopped: {fault}")
+    return 1 if faults else 0
