@@ -83,8 +83,9 @@ def _deployment(deployment: Mapping[str, Any] | None, filmstrip: Path | None, vi
         return ""
     parts = [
         "<h2>Deployment over ROS 2, in lock-step</h2><section>",
-        f"<p>{deployment['ticks']} ticks at {deployment['ticks_per_s']:.0f} ticks/s with one camera; "
-        f"{deployment['clamped']} of {deployment['ticks']} commands were clamped by the limits. "
+        f"<p>{deployment['ticks']} ticks{_speed(deployment['ticks_per_s'])} with one camera; "
+        f"{deployment['changed_by_limits']} commands were changed by the limits, "
+        "the others passed bit by bit. "
         f"Recorded as {deployment['episodes']} episodes in "
         f"<code>{html.escape(deployment['dataset'])}</code>.</p>",
     ]
@@ -103,8 +104,8 @@ def _reward(quality: Mapping[str, Any], judge: Mapping[str, Any]) -> str:
             "what control needs; below 0.9 the policy tends to hover",
         ),
         (
-            "successful episodes ranked above the others by learned return (AUC)",
-            quality["successful_episode_auc"],
+            "P(an episode with success has a higher learned return than one without)",
+            quality["successful_episode_rank"],
             "",
         ),
         (
@@ -193,6 +194,10 @@ def _provenance(figures: Mapping[str, Any]) -> str:
         f"{figures['parity']['samples']} real observations.</p>"
         f"<details><summary>every setting and seed</summary><pre>{settings}</pre></details></footer>"
     )
+
+
+def _speed(ticks_per_s: float | None) -> str:
+    return "" if ticks_per_s is None else f" at {ticks_per_s:.0f} ticks/s"
 
 
 def _number(value: float | None) -> str:

@@ -21,6 +21,7 @@ from policy.runtime.measured import Measured, MeasuredPose
 from policy.runtime.safety import Limiter, Limits, Mask
 from policy.runtime.signals import Command, ControlConfig, Inputs
 from policy.runtime.state import EstopWatch, Fault, FaultCode, Heartbeat, Reply, State, StateMachine
+from policy.runtime.tool_box import tool_boxes
 
 __all__ = [
     "Chunk",
@@ -48,13 +49,14 @@ class Controller:
     """
 
     def __init__(self, contract: Contract, config: ControlConfig | None = None) -> None:
-        """Raises ConfigError where a channel needs a measured pose that the contract does not name."""
+        """Raises ConfigError where a channel needs a measured pose or kinematics that nobody names."""
         self.contract = contract
         self.config = config or ControlConfig()
         self.counts: Counter[str] = Counter()
         """Clamps ('channel/rule') and refused chunks since the start."""
         self._machine = StateMachine()
-        self._limiter = Limiter(Limits.of(contract, self.config.period_ns))
+        limits = Limits.of(contract, self.config.period_ns)
+        self._limiter = Limiter(limits, tool_boxes(contract, limits, self.config.kinematics))
         self._pose = MeasuredPose(contract, self.config.start)
         self._estop = EstopWatch(contract.estop, self.config.estop_silence_ns, self.config.skew_ns)
         self._policy = ChunkBuffer(contract, self.config.chunk, self.counts)

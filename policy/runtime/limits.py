@@ -13,6 +13,8 @@ from episodes.errors import ConfigError
 Vector = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
+ROUNDING = 1e-14
+"""Relative slack when a command is compared with a bound: one that lies on it must pass unchanged."""
 STOP_IS_ZERO = ("joint_velocity", "twist", "cartesian_delta")
 
 
@@ -34,6 +36,7 @@ class Limits:
     """Entries whose stop is zero (deltas, velocities); the others decelerate and hold."""
     is_delta: Mask
     period_ns: int
+    jerk: Vector | None = None
 
     @classmethod
     def of(cls, contract: Contract, period_ns: int | None = None) -> Limits:
@@ -54,7 +57,11 @@ class Limits:
         dims = [c.dim for c in channels]
 
         def stacked(key: str, default: float) -> Vector:
-            rows = [getattr(c, key) or (default,) * c.dim for c in channels]
+            # The box of a tool has three entries, whatever the number of joints: `tool_box` keeps it.
+            rows = [
+                getattr(c, key) if c.limit_names(key) == c.names and getattr(c, key) else (default,) * c.dim
+                for c in channels
+            ]
             return np.array([value for row in rows for value in row], dtype=np.float64)
 
         # A measured position says nothing about the command of a velocity.
@@ -71,7 +78,18 @@ class Limits:
             stop_is_zero=np.repeat([c.kind in STOP_IS_ZERO for c in channels], dims),
             is_delta=np.repeat([c.kind == "cartesian_delta" for c in channels], dims),
             period_ns=period_ns,
+            jerk=stacked("max_jerk", np.inf) if any(c.max_jerk for c in channels) else None,
         )
+
+
+def braking_velocity(distance: Vector, acceleration: Vector, h_s: float) -> Vector:
+    """Largest velocity towards a limit `distance` away from which the limit is never passed; 0 beyond it.
+
+    v²/(2a) + v·h = distance, in the form that loses no digits near the limit; `safety` says why.
+    """
+    room = np.maximum(distance, 0.0)
+    speed: Vector = 2.0 * room / (h_s + np.sqrt(h_s * h_s + 2.0 * room / acceleration))
+    return speed
 
 
 def _metres(channel: ActionChannel) -> float:

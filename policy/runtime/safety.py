@@ -11,32 +11,26 @@ with h the time since the last command. It is a little stricter than the bound f
 v ≤ a·h·(−½ + √(¼ + 2d/(a·h²))), which a tick that comes early breaks, and which in the last tick before rest
 allows a·h²/8 too much. With it max(0, v − a·h) is always an allowed next velocity, for any next h
 (v²/(2a) shrinks by more than the way that such a step takes), so the bounds never contradict each other.
+
+A jerk limit goes one order up (`jerk`), a workspace box on the tool of a joint-position channel looks at the
+stop that could follow each command (`tool_box`).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from policy.runtime.limits import Limits, Mask, Vector
+from policy.runtime.jerk import JerkBound
+from policy.runtime.limits import ROUNDING, Limits, Mask, Vector, braking_velocity
+from policy.runtime.tool_box import ToolBox
 
 __all__ = ["RULES", "Limiter", "Limits", "Mask", "Vector", "braking_velocity"]
 
-RULES = ("box", "workspace", "velocity", "acceleration", "braking", "deviation", "approach")
-ROUNDING = 1e-14
-"""Relative slack when a command is compared with a bound: one that lies on it must pass unchanged."""
+RULES = ("box", "workspace", "velocity", "acceleration", "jerk", "braking", "deviation", "approach")
 STALLED_PERIODS = 2
 """A setpoint that stood for longer than this many periods is at rest: the next one starts from velocity 0."""
 SAME_TICK = 100
 """Ticks closer than a period divided by this are one tick: differences over less would be rounding only."""
-
-
-def braking_velocity(distance: Vector, acceleration: Vector, h_s: float) -> Vector:
-    """Largest velocity towards a limit `distance` away from which the limit is never passed; 0 beyond it.
-
-    The equation of the module's docstring, in the form that loses no digits near the limit.
-    """
-    room = np.maximum(distance, 0.0)
-    return 2.0 * room / (h_s + np.sqrt(h_s * h_s + 2.0 * room / acceleration))
 
 
 class Limiter:
@@ -46,8 +40,13 @@ class Limiter:
     may only move inwards. However late a tick comes, no command moves further than one period allows.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, tool_boxes: tuple[ToolBox, ...] = ()) -> None:
         self.limits = limits
+        self._tool_boxes = tool_boxes
+        self._jerk = JerkBound(limits)
+        self._plain = np.ones(len(limits.lower), dtype=bool)
+        self._plain[self._jerk.index] = False
+        self._acceleration = np.zeros_like(limits.lower)
         self._last = np.zeros_like(limits.lower)
         self._velocity = np.zeros_like(limits.lower)
         self._target = np.zeros_like(limits.lower)
@@ -67,15 +66,17 @@ class Limiter:
     def at_rest(self) -> bool:
         """Whether a further stop would change nothing."""
         moving = np.where(self.limits.stop_is_zero, self._last, self._velocity)
-        return not moving.any()
+        return not (moving.any() or self._acceleration[self._jerk.index].any())
 
     def start(self, now_ns: int, pose: Vector) -> None:
         """Begin at rest at `pose` (dim,); of deltas it is the point (m) that they start from."""
         self._last = np.where(self.limits.stop_is_zero, 0.0, pose)
         self._target = np.where(self.limits.is_delta, pose, 0.0)
-        self._velocity = np.zeros_like(self._last)
+        self._velocity, self._acceleration = np.zeros_like(self._last), np.zeros_like(self._last)
         self._wanted, self._lags = self._last, np.zeros_like(self._lags)
         self._sent_ns = now_ns - self.limits.period_ns
+        for box in self._tool_boxes:
+            box.start(pose)
 
     def rebase(self, now_ns: int) -> None:
         """Go on from the last command and its velocity on a clock that has jumped back to `now_ns`."""
@@ -102,13 +103,22 @@ class Limiter:
             near = np.where(np.isnan(near) | lim.is_delta, target, near)
             _note(clamped, "deviation", near != target)
             target = near
-        lowest, highest = self._reach(target, elapsed_ns, clamped)
-        command = self._approach(target, lowest, highest, self._step_s(elapsed_ns), clamped)
+        h_s = self._step_s(elapsed_ns)
+        self._forget_when_stalled(elapsed_ns)
+        lowest, highest = self._reach(target, h_s, clamped)
+        command = self._approach(target, lowest, highest, h_s, clamped)
+        motion = self._with_jerk(target, command, h_s, clamped)
         if self._integrates:
             command = self._bound_integral(command, None, {}, braking=False)
         # Never beyond the box, nor beyond the last command where that is outside already.
         command = np.minimum(np.maximum(command, np.minimum(lim.lower, last)), np.maximum(lim.upper, last))
-        self._commit(command, now_ns)
+        for box in self._tool_boxes:
+            bounded = box.bound(last, self._velocity, self._stopping(h_s)[0], command, h_s)
+            if bounded is not command:
+                _note(clamped, "workspace", bounded != command)
+                motion = np.where(bounded == command, motion, np.nan)
+                command = bounded
+        self._commit(command, motion, now_ns)
         self._wanted, self._lags = target, command != target
         return command.copy(), clamped
 
@@ -117,40 +127,81 @@ class Limiter:
         elapsed_ns = now_ns - self._sent_ns
         if elapsed_ns * SAME_TICK < self.limits.period_ns:
             return self._last.copy()
-        lim, last = self.limits, self._last
-        velocity = self._velocity_now(elapsed_ns)
-        h_s = self._step_s(elapsed_ns)
-        slower = np.sign(velocity) * np.maximum(np.abs(velocity) - lim.acceleration * h_s, 0.0)
-        target = np.where(lim.stop_is_zero, 0.0, last + slower * h_s)
-        self._wanted, self._lags = target, lim.stop_is_zero
-        lowest, highest = self._reach(target, elapsed_ns, {})
-        command = self._approach(target, lowest, highest, h_s, {})
-        if self._integrates:
-            command = self._bound_integral(command, None, {}, braking=False)
-        self._commit(command, now_ns)
+        self._forget_when_stalled(elapsed_ns)
+        command, motion = self._stopping(self._step_s(elapsed_ns))
+        self._commit(command, motion, now_ns)
         self._wanted, self._lags = command, np.zeros_like(self._lags)
         return command.copy()
+
+    def _stopping(self, h_s: float) -> tuple[Vector, Vector]:
+        """The command of a stop, and velocity and acceleration (2, dim) where they are known exactly."""
+        lim, last, velocity = self.limits, self._last, self._velocity
+        slower = np.sign(velocity) * np.maximum(np.abs(velocity) - lim.acceleration * h_s, 0.0)
+        target = np.where(lim.stop_is_zero, 0.0, last + slower * h_s)
+        wanted, lags = self._wanted, self._lags
+        self._wanted, self._lags = target, lim.stop_is_zero
+        lowest, highest = self._reach(target, h_s, {})
+        command = self._approach(target, lowest, highest, h_s, {})
+        self._wanted, self._lags = wanted, lags
+        if self._integrates:
+            command = self._bound_integral(command, None, {}, braking=False)
+        motion = np.full((2, len(last)), np.nan)
+        if len(at := self._jerk.index):
+            motion[:, at] = self._jerk.stop(velocity[at], self._acceleration[at], h_s)
+            command[at] = last[at] + motion[0, at] * h_s
+        return command, motion
+
+    def _with_jerk(self, target: Vector, command: Vector, h_s: float, clamped: dict[str, Mask]) -> Vector:
+        """Put the entries that have a jerk limit into `command`; velocity and acceleration (2, dim) of those
+        that did not get what they wanted, NaN elsewhere."""
+        motion = np.full((2, len(command)), np.nan)
+        at = self._jerk.index
+        if not len(at):
+            return motion
+        bound, x, v, a = self._jerk, self._last[at], self._velocity[at], self._acceleration[at]
+        wanted, ahead = target[at], target[at] - self._wanted[at]
+        accel = ((wanted - x) / h_s - v) / h_s
+        broken = bound.broken(x, v, a, accel, h_s)
+        passes = ~np.any(list(broken.values()), axis=0)
+        ahead_v = np.where(np.sign(ahead) == np.sign(wanted - x), ahead / h_s, 0.0)
+        ahead_v = np.minimum(np.maximum(ahead_v, -self.limits.velocity[at]), self.limits.velocity[at])
+        broken["approach"] = (
+            passes & self._lags[at] & ~bound.lands_softly(v + accel * h_s, accel, ahead_v, h_s)
+        )
+        for rule, entries in broken.items():
+            mask = np.zeros(len(command), dtype=bool)
+            mask[at] = entries
+            _note(clamped, rule, mask)
+        command[at] = wanted
+        held = ~passes | broken["approach"]
+        if held.any():
+            aim = bound.approach(wanted - x, v, a, ahead_v, h_s)
+            velocity, accel = bound.towards(x, v, a, aim, h_s)
+            motion[:, at] = np.where(held, (velocity, accel), np.nan)
+            command[at] = np.where(held, x + velocity * h_s, wanted)
+        return motion
 
     def _step_s(self, elapsed_ns: int) -> float:
         return min(elapsed_ns, self.limits.period_ns) * 1e-9
 
-    def _velocity_now(self, elapsed_ns: int) -> Vector:
-        stalled = elapsed_ns > STALLED_PERIODS * self.limits.period_ns
-        return np.zeros_like(self._velocity) if stalled else self._velocity
+    def _forget_when_stalled(self, elapsed_ns: int) -> None:
+        if elapsed_ns > STALLED_PERIODS * self.limits.period_ns:
+            self._velocity = np.zeros_like(self._velocity)
+            self._acceleration = np.zeros_like(self._acceleration)
 
-    def _reach(self, target: Vector, elapsed_ns: int, clamped: dict[str, Mask]) -> tuple[Vector, Vector]:
+    def _reach(self, target: Vector, h_s: float, clamped: dict[str, Mask]) -> tuple[Vector, Vector]:
         """Lowest and highest command that velocity, acceleration and braking allow.
 
         Where `target` lies on a bound but for rounding, the bound is `target` itself.
         """
-        lim, last, h_s = self.limits, self._last, self._step_s(elapsed_ns)
-        velocity, gain = self._velocity_now(elapsed_ns), lim.acceleration * h_s
+        lim, last = self.limits, self._last
+        velocity, gain = self._velocity, lim.acceleration * h_s
         up = braking_velocity(lim.upper - last, lim.acceleration, h_s)
         down = braking_velocity(last - lim.lower, lim.acceleration, h_s)
         above = last + h_s * np.stack([lim.velocity, gain + velocity, up])
         below = last - h_s * np.stack([lim.velocity, gain - velocity, down])
         slack = ROUNDING * (np.abs(last) + np.abs(target))
-        beyond = (target > above + slack) | (target < below - slack)
+        beyond = ((target > above + slack) | (target < below - slack)) & self._plain
         for rule, mask in zip(("velocity", "acceleration", "braking"), beyond, strict=True):
             _note(clamped, rule, mask)
         passes = ~beyond.any(axis=0)
@@ -176,7 +227,7 @@ class Limiter:
         onwards = self._last + side * np.minimum(step, np.abs(short))
         reached = (target >= lowest) & (target <= highest)
         soft = behind <= self.limits.acceleration * h_s * h_s
-        rushed = reached & self._lags & ~soft
+        rushed = reached & self._lags & ~soft & self._plain
         _note(clamped, "approach", rushed)
         return np.minimum(np.maximum(np.where(reached & ~rushed, target, onwards), lowest), highest)
 
@@ -209,8 +260,13 @@ class Limiter:
         finite = np.where(np.isfinite(room), room, 0.0)
         return 2.0 * finite / (1.0 + np.sqrt(1.0 + 2.0 * finite / self._slew_ratio))
 
-    def _commit(self, command: Vector, now_ns: int) -> None:
-        self._velocity = (command - self._last) / self._step_s(now_ns - self._sent_ns)
+    def _commit(self, command: Vector, motion: Vector, now_ns: int) -> None:
+        """`motion` holds velocity and acceleration where they are known better than differences tell."""
+        h_s = self._step_s(now_ns - self._sent_ns)
+        velocity = np.where(np.isnan(motion[0]), (command - self._last) / h_s, motion[0])
+        change = (velocity - self._velocity) / h_s
+        self._acceleration = np.where(np.isnan(motion[1]), change, motion[1])
+        self._velocity = velocity
         self._last = command
         self._sent_ns = now_ns
         if self._integrates:

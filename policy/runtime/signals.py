@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from episodes.contract import Source
 from policy.runtime.chunks import Chunk, ChunkConfig
+from policy.runtime.kinematics import Forward
 from policy.runtime.measured import Measured
 from policy.runtime.state import Fault, Heartbeat, State
 
@@ -35,6 +36,8 @@ class ControlConfig:
     """How far ahead of the tick a stamp may lie before it counts as wrong."""
     start: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """First command of channels that nothing measures and whose stop is to hold (grippers)."""
+    kinematics: Mapping[str, Forward] = field(default_factory=dict)
+    """Joints to tool position, by joint_position channel, for workspace boxes; before the contract's own."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,263 @@
+"""The main job: record, judge, learn, export, deploy, report; every stage resumable. Verb `demo`."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from bench import deployment, evaluation
+from bench.legs import Leg, train_legs
+from bench.machine import machine
+from bench.stages import ProgressCallback, Stages
+from bench.summary import figures_of, write_figures
+from episodes.errors import ConfigError
+
+LEGS = (
+    Leg("iql-true", "IQL, true reward (the ceiling)", "iql", "truth"),
+    Leg("iql-learned", "IQL, learned reward", "iql", "learned"),
+    Leg("iql-random", "IQL, random reward (the control)", "iql", "random"),
+    Leg("bc", "BC, blind to rewards", "bc", "truth"),
+)
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """Run the whole loop on this machine: collect, judge, learn, export, deploy over ROS 2, report.
+
+    Finished stages are kept: the same command goes on where it was stopped.
+    """
+
+    out: Path = Path("runs/demo")
+    """Folder of everything that the demo makes; the report is OUT/report.html."""
+    seed: int = 0
+    """Seed of goals, behaviours, pairs, networks and batches."""
+    contract: Path = Path("launch/contracts/sawyer_sim.yaml")
+    """Robot contract; its simulation section names the task and the camera."""
+    judge: Literal["auto", "scripted", "gemini"] = "auto"
+    """Who compares the pictures. auto: Gemini when GEMINI_API_KEY is set, else the scripted teacher."""
+    episodes: int = 100
+    """Episodes to collect: 4 % scripted expert, 48 % noisy, 48 % random."""
+    horizon: int = 150
+    """Steps per episode."""
+    pairs: tuple[int, ...] = (1500, 1500, 1500)
+    """Pairs of frames that the judge compares, per round."""
+    steps: int = 10_000
+    """Gradient steps of each policy."""
+    goals: int = 20
+    """Unseen goals to evaluate on."""
+    ros: bool = True
+    """Record the expert episodes and deploy through ROS 2. Off: all in process, without a deployment."""
+    workers: int = field(default_factory=lambda: max(1, min(4, len(os.sched_getaffinity(0)))))
+    """Processes at a time."""
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "horizon", "steps", "goals", "workers"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"--{name} {getattr(self, name)}: write 1 or more.")
+
+
+@dataclass
+class Demo:
+    """The stages and where their results lie."""
+
+    config: DemoConfig
+    stages: Stages
+
+    @property
+    def data(self) -> Path:
+        """The dataset."""
+        return self.config.out / "data"
+
+    @property
+    def prepared(self) -> Path:
+        """The training file."""
+        return self.config.out / "train.h5"
+
+    def run(self) -> dict[str, Any]:
+        """Run every stage; the figures of report.json."""
+        config, stages = self.config, self.stages
+        began = time.monotonic()
+        data_settings = {
+            "seed": config.seed,
+            "episodes": config.episodes,
+            "horizon": config.horizon,
+            "contract": config.contract.read_text(),
+        }
+        collected: tuple[str, ...] = ("collect",)
+        if config.ros:
+            stages.run(
+                "collect-ros",
+                "collect: experts over ROS 2",
+                data_settings,
+                self._collect_ros,
+                outputs=[self.data],
+            )
+            collected = ("collect-ros", "collect")
+        stages.run(
+            "collect", "collect: the others in process", data_settings, self._collect,
+            after=collected[:-1], outputs=[] if config.ros else [self.data],
+        )  # fmt: skip
+        judge = {"judge": self._judge(), "pairs": config.pairs, "seed": config.seed}
+        model = self.config.out / "reward-model"
+        stages.run(
+            "judge",
+            "judge pairs and fit the reward",
+            judge,
+            self._judge_and_fit,
+            after=["collect"],
+            outputs=[model],
+        )
+        stages.run("relabel", "relabel every episode", {}, self._relabel, after=["judge"])
+        stages.run(
+            "prepare",
+            "prepare the training file",
+            {},
+            self._prepare,
+            after=["relabel"],
+            outputs=[self.prepared],
+        )
+        legs = {"steps": config.steps, "seed": config.seed, "legs": [asdict(leg) for leg in LEGS]}
+        runs, bundles = config.out / "runs", config.out / "bundles"
+        stages.run("learn", "learn: IQL and BC", legs, self._learn, after=["prepare"], outputs=[runs])
+        stages.run("export", "export ONNX bundles", {}, self._export, after=["learn"], outputs=[bundles])
+        goals = {"goals": config.goals, "horizon": config.horizon}
+        stages.run("evaluate", "evaluate on unseen goals", goals, self._evaluate, after=["export"])
+        if config.ros:
+            folder = config.out / "deployment"
+            stages.run(
+                "deploy", "deploy over ROS 2", goals, self._deploy, after=["evaluate"], outputs=[folder]
+            )
+        figures = figures_of(asdict(config), LEGS, stages.records, machine(self._renderer()))
+        figures["wall_s"] = round(time.monotonic() - began, 1)
+        return figures
+
+    def _renderer(self) -> str:
+        return str(self.stages.records["collect"].result["renderer"])
+
+    def _judge(self) -> Literal["scripted", "gemini"]:
+        if self.config.judge != "auto":
+            return self.config.judge
+        return "gemini" if os.environ.get("GEMINI_API_KEY") else "scripted"
+
+    def _collect_ros(self, progress: ProgressCallback) -> dict[str, Any]:
+        config = self.config
+        return deployment.record_experts(
+            self.data, config.contract, config.out / "ros-collect",
+            episodes=config.episodes, horizon=config.horizon, seed=config.seed, progress=progress,
+        )  # fmt: skip
+
+    def _collect(self, progress: ProgressCallback) -> dict[str, Any]:
+        from sim.collect import CollectConfig, collect
+
+        config = self.config
+        done = collect(
+            CollectConfig(
+                dataset=self.data, contract=config.contract, episodes=config.episodes, seed=config.seed,
+                horizon=config.horizon, workers=config.workers,
+            ),
+            progress,
+        )  # fmt: skip
+        return {"recorded": len(done.recorded), "kept": len(done.kept), "renderer": done.renderer}
+
+    def _judge_and_fit(self, progress: ProgressCallback) -> dict[str, Any]:
+        from reward.judging import JudgeConfig
+        from reward.rounds import RoundsConfig, run
+
+        config = self.config
+        result = run(
+            RoundsConfig(
+                dataset=self.data, out=config.out / "reward-model", who=JudgeConfig(judge=self._judge()),
+                pairs=config.pairs, seed=config.seed, labels="demo",
+            ),
+            progress,
+        )  # fmt: skip
+        rounds = [
+            {"pairs": each.pairs, "labelled": each.labelled, "epochs": each.epochs, **each.quality.as_json()}
+            for each in result.rounds
+        ]
+        return {"judge": self._judge(), "rounds": rounds, "calls": result.calls, "cost_usd": result.cost_usd}
+
+    def _relabel(self, progress: ProgressCallback) -> dict[str, Any]:
+        from reward.relabel import RelabelConfig, relabel
+
+        done = relabel(RelabelConfig(self.data, reward=self.config.out / "reward-model"), progress)
+        return {"labeller": done.labeller, "written": done.written, "quality": done.quality.as_json()}
+
+    def _prepare(self, progress: ProgressCallback) -> dict[str, Any]:
+        from episodes.prepare import prepare
+
+        done = prepare(self.data, self.prepared, reward="truth", progress=progress, validation_fraction=0.0)
+        return {"episodes": done.episodes, "transitions": done.transitions, "labellers": done.labellers}
+
+    def _learn(self, progress: ProgressCallback) -> dict[str, Any]:
+        config = self.config
+        runs = train_legs(
+            LEGS, config.out / "runs", self.prepared,
+            steps=config.steps, seed=config.seed, workers=config.workers, progress=progress,
+        )  # fmt: skip
+        return {"runs": runs}
+
+    def _export(self, progress: ProgressCallback) -> dict[str, Any]:
+        from policy.export import ExportConfig, export
+
+        bundles, parity = {}, {}
+        for done, leg in enumerate(LEGS, start=1):
+            bundle = export(
+                ExportConfig(self.config.out / "runs" / leg.name, self.config.out / "bundles" / leg.name)
+            )
+            bundles[leg.name], parity[leg.name] = str(bundle.path), asdict(bundle.parity)
+            progress(done, len(LEGS))
+        return {"bundles": bundles, "parity": parity}
+
+    def _evaluate(self, progress: ProgressCallback) -> dict[str, Any]:
+        config = self.config
+        bundles = {leg.name: config.out / "bundles" / leg.name for leg in LEGS}
+        return evaluation.evaluate_legs(
+            bundles, config.contract, seed=config.seed, goals=config.goals, horizon=config.horizon,
+            workers=config.workers, progress=progress,
+        )  # fmt: skip
+
+    def _deploy(self, progress: ProgressCallback) -> dict[str, Any]:
+        config = self.config
+        return deployment.deploy(
+            config.out / "bundles" / "iql-learned", config.contract, config.out / "deployment",
+            goals=config.goals, horizon=config.horizon, seed=config.seed,
+            in_process=self.stages.records["evaluate"].result["results"]["iql-learned"], progress=progress,
+        )  # fmt: skip
+
+
+def run_demo(config: DemoConfig, console: Console) -> dict[str, Any]:
+    """Run the main job and return the figures of its report."""
+    config.out.mkdir(parents=True, exist_ok=True)
+    return Demo(config, Stages(config.out, console)).run()
+
+
+def main(config: DemoConfig) -> int:
+    """Run the demo, write the report, print the success table last."""
+    console = Console(highlight=False)
+    console.print(f"[bold]armchair demo[/], seed {config.seed}, into {config.out}")
+    figures = run_demo(config, console)
+    report = write_figures(config.out, figures)
+    table = Table("policy", "success on unseen goals", "95 % interval")
+    for leg in figures["success"]:
+        low, high = leg["interval"]
+        table.add_row(leg["title"], f"{leg['successes']} of {leg['episodes']}", f"{low:.2f} to {high:.2f}")
+    deployed = figures["deployment"]
+    if deployed is not None:
+        low, high = deployed["interval"]
+        table.add_row(
+            "IQL, learned reward, deployed over ROS 2",
+            f"{deployed['successes']} of {deployed['episodes']}",
+            f"{low:.2f} to {high:.2f}",
+        )
+    for warning in figures["warnings"]:
+        console.print(f"[yellow]{warning}[/]")
+    console.print(f"report: {report} ({figures['wall_s']:.0f} s)")
+    console.print(table)
+    return 0

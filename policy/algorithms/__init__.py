@@ -1,0 +1,1 @@
+"""Offline learning algorithms: one file each, with its configuration, its losses and its update."""

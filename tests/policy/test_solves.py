@@ -1,0 +1,113 @@
+"""IQL and BC on small problems whose answer is known exactly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from policy.algorithms.bc import BCConfig
+from policy.algorithms.iql import IQL, IQLConfig
+from policy.data import Transitions
+from policy.training import BatchSampler
+
+CPU = torch.device("cpu")
+STATES = 4
+LEFT, RIGHT = -1.0, 1.0
+
+
+def chain(discount: float, expectile: float) -> tuple[Transitions, np.ndarray, np.ndarray]:
+    """A corridor of states with an exit worth 1 at its right end, and IQL's own fixed point on it.
+
+    Every state saw LEFT and RIGHT once. The expectile of two equally likely values is τ max + (1 − τ) min, so
+    V = τ max Q + (1 − τ) min Q and Q = r + γ (1 − d) V(s′) have one solution, found here by iteration.
+    """
+    rows, q = [], np.zeros((STATES, 2))
+    eye = np.eye(STATES, dtype=np.float32)
+    for _ in range(1000):
+        v = expectile * q.max(axis=1) + (1 - expectile) * q.min(axis=1)
+        for state in range(STATES):
+            q[state, 0] = discount * v[max(state - 1, 0)]
+            q[state, 1] = 1.0 if state == STATES - 1 else discount * v[state + 1]
+    for state in range(STATES):
+        rows.append((eye[state], LEFT, 0.0, eye[max(state - 1, 0)], 0.0, 1.0))
+        done = float(state == STATES - 1)
+        rows.append((eye[state], RIGHT, done, eye[min(state + 1, STATES - 1)], done, 0.0))
+    s, a, r, s_next, terminated, truncated = (
+        torch.tensor(np.array(c), dtype=torch.float32) for c in zip(*rows, strict=True)
+    )
+    return Transitions(s, a.unsqueeze(1), r, s_next, terminated, truncated), q, v
+
+
+def fit(learner, rows: Transitions, steps: int) -> None:
+    sampler = BatchSampler(rows, 64, seed=0)
+    for _ in range(steps):
+        learner.update(sampler.sample())
+
+
+@pytest.mark.parametrize("expectile", [0.5, 0.9])
+def test_iql_finds_the_values_and_the_policy_of_a_corridor_to_within_0_02(expectile: float) -> None:
+    torch.manual_seed(0)
+    rows, q, v = chain(discount=0.9, expectile=expectile)
+    config = IQLConfig(expectile=expectile, beta=10.0, discount=0.9, tau=0.05, lr=3e-3, hidden=(32,))
+    learner = config.build(STATES, 1, CPU)
+    assert isinstance(learner, IQL)
+    for _ in range(2500):
+        learner.update(rows)
+    states = torch.eye(STATES)
+    with torch.no_grad():
+        found_v = learner.v(states).squeeze(-1).numpy()
+        found_q = torch.stack(
+            [learner.q(states, torch.full((STATES, 1), a)).mean(0) for a in (LEFT, RIGHT)], 1
+        )
+        action = learner.policy(states).squeeze(-1).numpy()
+    np.testing.assert_allclose(found_v, v, atol=0.02)
+    np.testing.assert_allclose(found_q.numpy(), q, atol=0.02)
+    # With equally many LEFT and RIGHT, the weighted Gaussian's mean is tanh(β (Q_right − Q_left) / 2).
+    np.testing.assert_allclose(action, np.tanh(config.beta * (q[:, 1] - q[:, 0]) / 2), atol=0.02)
+    assert (action > 0).all()
+
+
+@pytest.mark.parametrize(("terminated", "value"), [(0.0, 5.0), (1.0, 1.0)])
+def test_a_cut_off_episode_keeps_its_future_and_an_ended_one_has_none(
+    terminated: float, value: float
+) -> None:
+    """One state, reward 1 for ever: V = 1 / (1 − γ) = 5 where the recording stops, 1 where the task stops."""
+    torch.manual_seed(0)
+    one = torch.ones(8, 1)
+    rows = Transitions(one, torch.zeros(8, 1), one[:, 0], one, one[:, 0] * terminated, one[:, 0])
+    learner = IQLConfig(discount=0.8, tau=0.1, lr=1e-2, hidden=(8,)).build(1, 1, CPU)
+    fit(learner, rows, 800)
+    assert learner.v(torch.ones(1, 1)).item() == pytest.approx(value, abs=0.1)
+
+
+def test_iql_picks_the_better_arm_of_a_bandit_and_bc_their_mean() -> None:
+    torch.manual_seed(0)
+    actions = torch.tensor([[-0.6], [0.5]]).repeat(32, 1)
+    rewards = (actions[:, 0] > 0).float()
+    state = torch.zeros(64, 2)
+    rows = Transitions(state, actions, rewards, state, torch.ones(64), torch.zeros(64))
+    learners = [
+        c.build(2, 1, CPU) for c in (IQLConfig(lr=3e-3, hidden=(16,)), BCConfig(lr=3e-3, hidden=(16,)))
+    ]
+    for learner in learners:
+        fit(learner, rows, 800)
+    iql, bc = (learner.policy(state[:1]).item() for learner in learners)
+    assert iql == pytest.approx(0.5, abs=0.05)
+    assert bc == pytest.approx(-0.05, abs=0.05)
+
+
+def test_bc_recovers_a_noisy_linear_expert_and_how_noisy_it_is() -> None:
+    torch.manual_seed(0)
+    s = torch.randn(4000, 3)
+    gain = torch.tensor([[0.25, -0.1], [0.0, 0.2], [0.1, 0.1]])
+    mean = (s @ gain).tanh()
+    noise = torch.tensor([0.05, 0.2])
+    zeros = torch.zeros(len(s))
+    rows = Transitions(s, mean + noise * torch.randn(len(s), 2), zeros, s, zeros, zeros)
+    learner = BCConfig(lr=3e-3, hidden=(32,)).build(3, 2, CPU)
+    fit(learner, rows, 1500)
+    held_out = torch.randn(500, 3)
+    error = (learner.policy(held_out) - (held_out @ gain).tanh()).abs().mean()
+    assert error < 0.03
+    np.testing.assert_allclose(learner.policy.log_std.exp().detach().numpy(), noise.numpy(), rtol=0.15)
