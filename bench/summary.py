@@ -104,7 +104,8 @@ def _judge_summary(judged: Mapping[str, Any]) -> str:
     cost = f" for {judged['cost_usd']:.2f} USD" if judged["cost_usd"] else ""
     return (
         f"The {judged['judge']} judge compared {last['pairs']} pairs of frames in "
-        f"{len(judged['rounds'])} rounds{cost}; {last['labelled']} answers became labels, in the others it saw no difference."
+        f"{len(judged['rounds'])} rounds{cost}; {last['labelled']} answers became labels, "
+        "in the others it saw no difference."
     )
 
 

@@ -1,0 +1,228 @@
+"""The take loop: one thread waits on a wait set and takes messages itself, without an executor.
+
+On the measured machine it has the lowest latency and a third of the CPU of rclpy's executors; the
+MultiThreadedExecutor loses messages at 100 Hz, and `EventsExecutor.spin()` never dispatches in the wheels.
+
+Signals only set a flag that the loop reads, so that nothing is torn out of the middle of a file write and a
+second Ctrl-C during clean-up changes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from rclpy.client import Client
+from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.subscription import Subscription
+from std_srvs.srv import SetBool, Trigger
+
+LONGEST_WAIT_NS = 50_000_000
+"""How late a signal may be noticed: a wait in C is not woken by one."""
+
+Reply = Callable[[bool, str], None]
+"""Answers a Trigger or SetBool request: (success, message). May be kept and called later."""
+
+
+@dataclass
+class Stop:
+    """A request to end, made once: by a signal handler or by the node itself."""
+
+    reason: str | None = None
+
+    def request(self, reason: str) -> None:
+        """Ask for the end; the first reason stays."""
+        self.reason = self.reason or reason
+
+
+@dataclass
+class _Reader:
+    subscription: Subscription
+    handler: Callable[[Any], None]
+    newest: bool
+
+
+class TakeLoop:
+    """Dispatches a node's subscriptions, services (parameter services too), clients and deadlines.
+
+    Handlers run one after another in the calling thread. Everything must be created before the loop runs.
+    """
+
+    def __init__(self, node: Node, stop: Stop | None = None) -> None:
+        self.node = node
+        self._stop = stop or Stop()
+        self._readers: dict[int, _Reader] = {}
+        self._deferred: dict[int, Callable[[Any, Reply], None]] = {}
+        self._deadlines: list[tuple[int, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._wait_set: Any = None
+        self._entities: tuple[list[Any], dict[int, Any], dict[int, Any]] = ([], {}, {})
+
+    def subscribe(
+        self,
+        message_type: type,
+        topic: str,
+        qos: QoSProfile,
+        handler: Callable[[Any], None],
+        *,
+        newest: bool = False,
+    ) -> Subscription:
+        """Call `handler(message)` for each message, or with `newest` only for the last one that waits."""
+        subscription = self.node.create_subscription(message_type, topic, handler, qos)
+        self._readers[subscription.handle.pointer] = _Reader(subscription, handler, newest)
+        self._wait_set = None
+        return subscription
+
+    def trigger(self, name: str, handler: Callable[[Reply], None]) -> None:
+        """A std_srvs/Trigger service; the handler answers through its argument, at once or later."""
+        self._serve(Trigger, name, lambda request, reply: handler(reply))
+
+    def switch(self, name: str, handler: Callable[[bool, Reply], None]) -> None:
+        """A std_srvs/SetBool service; the handler gets the value and answers through its argument."""
+        self._serve(SetBool, name, lambda request, reply: handler(request.data, reply))
+
+    def _serve(self, service_type: Any, name: str, handler: Callable[[Any, Reply], None]) -> None:
+        service = self.node.create_service(service_type, name, lambda request, response: response)
+        self._deferred[service.handle.pointer] = handler
+        self._wait_set = None
+
+    @staticmethod
+    def now_ns() -> int:
+        """The clock of `at`: monotonic ns."""
+        return time.monotonic_ns()
+
+    def at(self, deadline_ns: int, handler: Callable[[], None]) -> None:
+        """Call `handler()` once the monotonic clock (time.monotonic_ns) has reached `deadline_ns`."""
+        heapq.heappush(self._deadlines, (deadline_ns, next(self._order), handler))
+
+    @property
+    def stopped_by(self) -> str | None:
+        """Why the loop ends: a signal's name, or what was given to `stop`; None while it goes on."""
+        return self._stop.reason
+
+    def stop(self, reason: str) -> None:
+        """End `spin` after the handler that runs now; the first reason stays."""
+        self._stop.request(reason)
+
+    def spin(self) -> str:
+        """Dispatch until `stop`; returns its reason."""
+        while (reason := self._stop.reason) is None:
+            self.spin_once()
+        return reason
+
+    def spin_once(self, timeout_ns: int = LONGEST_WAIT_NS) -> bool:
+        """Wait up to `timeout_ns` (0: only take what is there) and dispatch; returns whether anything was."""
+        if self._deadlines:
+            timeout_ns = min(timeout_ns, max(0, self._deadlines[0][0] - time.monotonic_ns()))
+        wait_set, (fillers, services, clients) = self._prepared()
+        wait_set.clear_entities()
+        for add, handle in fillers:
+            add(handle)
+        wait_set.wait(min(timeout_ns, LONGEST_WAIT_NS))
+        worked = False
+        for pointer in wait_set.get_ready_entities("subscription"):
+            worked |= self._take(self._readers[pointer])
+        for pointer in wait_set.get_ready_entities("service"):
+            worked |= self._answer(services[pointer])
+        for pointer in wait_set.get_ready_entities("client"):
+            worked |= _resolve(clients[pointer])
+        while self._deadlines and self._deadlines[0][0] <= time.monotonic_ns():
+            heapq.heappop(self._deadlines)[2]()
+            worked = True
+        return worked
+
+    def spin_until(self, condition: Callable[[], bool], deadline_ns: int) -> bool:
+        """Dispatch until `condition()`, the deadline (monotonic ns) or `stop`; returns whether it holds."""
+        while not (met := condition()) and self.stopped_by is None and time.monotonic_ns() < deadline_ns:
+            self.spin_once()
+        return met
+
+    def _take(self, reader: _Reader) -> bool:
+        handle, kind = reader.subscription.handle, reader.subscription.msg_type
+        taken = handle.take_message(kind, False)
+        if taken is None:
+            return False
+        if reader.newest:
+            while (later := handle.take_message(kind, False)) is not None:
+                taken = later
+        reader.handler(taken[0])
+        return True
+
+    def _answer(self, service: Any) -> bool:
+        kind = service.srv_type
+        request, header = service.handle.service_take_request(kind.Request)
+        if header is None:
+            return False
+        handler = self._deferred.get(service.handle.pointer)
+        if handler is None:
+            service.send_response(service.callback(request, kind.Response()), header)
+            return True
+
+        def reply(success: bool, message: str = "") -> None:
+            service.send_response(kind.Response(success=success, message=message), header)
+
+        handler(request, reply)
+        return True
+
+    def _prepared(self) -> tuple[Any, Any]:
+        if self._wait_set is None:
+            node = self.node
+            services = {service.handle.pointer: service for service in node.services}
+            clients = {client.handle.pointer: client for client in node.clients}
+            extra = [s for s in node.subscriptions if s.handle.pointer not in self._readers]
+            for subscription in extra:
+                self._readers[subscription.handle.pointer] = _Reader(
+                    subscription, subscription.callback, False
+                )
+            self._wait_set = _rclpy.WaitSet(
+                len(self._readers), 0, 0, len(clients), len(services), 0, node.context.handle
+            )
+            fillers = [
+                *((self._wait_set.add_subscription, r.subscription.handle) for r in self._readers.values()),
+                *((self._wait_set.add_client, client.handle) for client in clients.values()),
+                *((self._wait_set.add_service, service.handle) for service in services.values()),
+            ]
+            self._entities = (fillers, services, clients)
+        return self._wait_set, self._entities
+
+    def client(self, service_type: Any, name: str) -> Client:
+        """A service client whose futures this loop resolves."""
+        self._wait_set = None
+        return self.node.create_client(service_type, name)
+
+
+def _resolve(client: Any) -> bool:
+    header, response = client.handle.take_response(client.srv_type.Response)
+    if header is None:
+        return False
+    with contextlib.suppress(KeyError):  # the caller gave up on this request
+        client.get_pending_request(header.request_id.sequence_number).set_result(response)
+    return True
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[Stop]:
+    """SIGINT and SIGTERM request a stop, and do nothing more until the block is left.
+
+    A terminal and a launcher both send SIGINT: the second one must not interrupt the closing of a file.
+    """
+    stop = Stop()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        stop.request(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

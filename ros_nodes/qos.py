@@ -1,0 +1,38 @@
+"""Quality of service of every topic, in one place. A reader must never ask for more than its writer offers.
+
+Reliable writers serve reliable and best-effort readers alike, so every writer is reliable and the reader
+chooses: a control loop wants the newest sample and nothing else, a recorder wants all of them.
+"""
+
+from __future__ import annotations
+
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+
+LOCKSTEP_DEPTH = 10
+RECORDER_DEPTH = 30
+
+
+def _profile(
+    depth: int,
+    reliability: ReliabilityPolicy = ReliabilityPolicy.RELIABLE,
+    durability: DurabilityPolicy = DurabilityPolicy.VOLATILE,
+) -> QoSProfile:
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=reliability, durability=durability
+    )
+
+
+STREAM = _profile(LOCKSTEP_DEPTH)
+"""Writers of observations, chunks, commands, truth and acknowledgements; readers that must see each one."""
+
+RECORD = _profile(RECORDER_DEPTH)
+"""Readers of the recorder: deep enough for one stall of the disk at camera rate."""
+
+NEWEST = _profile(1, ReliabilityPolicy.BEST_EFFORT)
+"""Readers that only care for the newest sample: control and policy on a robot."""
+
+LATCHED = _profile(1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+"""Status, task text and e-stop: whoever comes late still gets the last one."""
+
+CLOCK = _profile(1, ReliabilityPolicy.BEST_EFFORT)
+"""/clock, as rclcpp and rclpy read it."""

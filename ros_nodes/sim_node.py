@@ -1,0 +1,220 @@
+"""The simulation as a robot: it publishes the contract's observations and is moved by its actuator topics.
+
+    publishes   observation topics of the contract, /clock (lock-step), episode/truth, sim/status (latched)
+    subscribes  actuator topics of the contract, control/command (lock-step), the topics of the barrier
+    services    ~/reset Trigger (by the parameters seed, episode and split), ~/pause SetBool, ~/step Trigger,
+                ~/ready Trigger
+
+`lockstep`: the simulation owns time. A tick publishes /clock and the observations of t_k and waits for the
+answer to t_k, so that load and scheduling cannot change an episode. `realtime`: one step per period on the
+monotonic clock, stamped with ROS time; it holds by itself when commands stop, as a driver does. After a
+reset nothing is published until it is unpaused.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import JointState
+
+from episodes.contract import Contract, ObservationStream, load_contract
+from episodes.errors import ArmchairError, ConfigError
+from episodes.writer import HORIZON, TERMINATED
+from ros_nodes import qos
+from ros_nodes.convert import set_stamp
+from ros_nodes.loop import Reply, TakeLoop
+from ros_nodes.parameters import current
+from ros_nodes.shell import Readiness, is_lockstep, run_node
+from ros_nodes.sim_clocks import Lockstep, Realtime, SimClock
+from ros_nodes.streams import TopicEncoder, by_topic
+from sim.env import Env
+from sim.make import make_env
+from sim.world import TRUTH_NAMES, World
+
+
+@dataclass(frozen=True)
+class SimConfig:
+    """Parameters of the simulation node."""
+
+    contract: str = ""
+    """Robot contract, a YAML file."""
+    environment: str = ""
+    """Environment to run; empty: the one that the contract's 'simulation' names."""
+    mode: str = "lockstep"
+    """'lockstep' (waits for the answer to each tick) or 'realtime' (paces on the monotonic clock)."""
+    horizon: int = 150
+    """Steps per episode."""
+    split: str = "train"
+    """Which goals the next reset draws from: 'train' or 'evaluation'."""
+    renderer: str = "auto"
+    """What draws: auto, egl, osmesa or raycast."""
+    seed: int = 0
+    """Seed of the next reset."""
+    episode: int = 0
+    """Number of the next reset's episode."""
+    barrier: tuple[str, ...] = ()
+    """Lock-step: topics of std_msgs/Header on which a node acknowledges every tick, such as recorder/ack."""
+    listeners: tuple[str, ...] = ()
+    """Nodes that must be there before the first tick."""
+    autostart: bool = False
+    """Begin by itself, and the next episode when one is over."""
+    timeout_s: float = 30.0
+    """Lock-step: wall time after which an unanswered tick is an error."""
+    command_timeout_s: float = 0.2
+    """Real time: age of the last actuator message after which the arm holds."""
+
+
+class SimNode:
+    """Builds the world and its publishers; a `SimClock` decides when a tick happens."""
+
+    def __init__(self, node: Node, loop: TakeLoop, config: SimConfig) -> None:
+        self.node, self.loop, self.config = node, loop, config
+        self.contract = load_contract(config.contract)
+        self.world = World(self.contract, _make(self.contract, config))
+        self._split = config.split
+        self._encoders = [TopicEncoder(group) for group in by_topic(self._ordered_streams()).values()]
+        self._publishers = [
+            (encoder, node.create_publisher(encoder.type, encoder.topic, qos.STREAM))
+            for encoder in self._encoders
+        ]
+        self._truth = node.create_publisher(JointState, "episode/truth", qos.STREAM)
+        self._truth_message = JointState(name=list(TRUTH_NAMES))
+        self._status = node.create_publisher(DiagnosticStatus, "sim/status", qos.LATCHED)
+        lockstep = is_lockstep(config.mode)
+        self._clock = node.create_publisher(Clock, "/clock", qos.STREAM) if lockstep else None
+        self.clock: SimClock = Lockstep(self) if lockstep else Realtime(self)
+        loop.trigger("~/reset", self._reset)
+        loop.switch("~/pause", self._pause)
+        loop.trigger("~/step", self._single_step)
+        self.readiness = Readiness(node, loop, config.listeners, self.clock.topics)
+        self._began_ns = 0
+        if config.autostart:
+            self._begin(config.episode)
+            loop.at(0, self.run)
+
+    def _ordered_streams(self) -> list[ObservationStream]:
+        """The reference stream last: when it arrives the others are likely to be there."""
+        return sorted(self.contract.observations.values(), key=lambda s: s.name == self.contract.reference)
+
+    def publish(self, stamp_ns: int) -> None:
+        """Publish the present state, all of it stamped `stamp_ns`."""
+        if self._clock is not None:
+            message = Clock()
+            set_stamp(message.clock, stamp_ns)
+            self._clock.publish(message)
+        if self.world.tick > 0:
+            truth = self._truth_message
+            set_stamp(truth.header.stamp, stamp_ns)
+            truth.position = self.world.truth.tolist()
+            self._truth.publish(truth)
+        samples = self.world.samples()
+        for encoder, publisher in self._publishers:
+            publisher.publish(encoder.encode(samples, stamp_ns))
+
+    def report(self, state: str, **extra: int) -> None:
+        """Publish `sim/status`: state is paused, running or done."""
+        config, world = current(self.node, SimConfig), self.world
+        values = {
+            "seed": config.seed,
+            "episode": config.episode,
+            "ticks": world.tick,
+            "success": int(world.success_tick is not None),
+            "ended_by": (TERMINATED if world.step.terminated else HORIZON) if world.over else "",
+            "success_tick": "" if world.success_tick is None else world.success_tick,
+            "return": repr(world.return_),
+            "wall_s": f"{(time.monotonic_ns() - self._began_ns) / 1e9:.6f}",
+            **extra,
+        }
+        status = DiagnosticStatus(level=DiagnosticStatus.OK, name="sim", message=state)
+        status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
+        self._status.publish(status)
+
+    def finished(self, **figures: int) -> None:
+        """The clock says that the episode is over."""
+        self.report("done", **figures)
+        if self.config.autostart:
+            self._begin(current(self.node, SimConfig).episode + 1)
+            self.loop.at(0, self.run)
+
+    def _begin(self, episode: int) -> None:
+        self.clock.abandon()
+        config = current(self.node, SimConfig)
+        if config.split != self._split:
+            env = _make(self.contract, config)  # a wrong split is refused here, and the old world stays
+            self.world.close()
+            self.world, self._split = World(self.contract, env), config.split
+        self.world.reset(config.seed, episode)
+        if episode != config.episode:
+            self.node.set_parameters([Parameter("episode", value=episode)])
+        self._began_ns = time.monotonic_ns()
+        self.report("paused")
+
+    def run(self) -> None:
+        """Publish the waiting tick and go on."""
+        if self.world.tick == 0:
+            self._began_ns = time.monotonic_ns()
+        self.report("running")
+        self.clock.run()
+
+    def _reset(self, reply: Reply) -> None:
+        config = current(self.node, SimConfig)
+        try:
+            self._begin(config.episode)
+        except ArmchairError as error:
+            reply(False, str(error))
+        else:
+            reply(True, f"episode {config.episode} of seed {config.seed} stands at its start, paused")
+
+    def _pause(self, pause: bool, reply: Reply) -> None:
+        if pause:
+            self.clock.pause()
+            reply(True, "paused")
+        elif (refusal := self._refusal()) is not None:
+            reply(False, refusal)
+        else:
+            reply(True, "running")
+            self.run()
+
+    def _single_step(self, reply: Reply) -> None:
+        refusal = "pause first" if self.clock.running else self._refusal()
+        if refusal is not None:
+            reply(False, refusal)
+        else:
+            self.clock.run(once=lambda: reply(True, f"tick {self.world.tick} reached"))
+
+    def _refusal(self) -> str | None:
+        if not self.world.begun:
+            return "no episode has begun: call ~/reset first"
+        if self.world.over:
+            return "the episode is over: call ~/reset first"
+        missing = self.readiness.missing()
+        return f"waiting for {', '.join(missing)}" if missing else None
+
+    def close(self, reason: str) -> None:
+        """Free the environment."""
+        self.world.close()
+
+
+def _make(contract: Contract, config: SimConfig) -> Env:
+    name = config.environment or (contract.simulation.environment if contract.simulation else "")
+    if not name:
+        raise ConfigError(
+            f"{contract.source}: no environment: write 'simulation: environment:' in the contract or set the "
+            "parameter 'environment'."
+        )
+    return make_env(name, horizon=config.horizon, split=config.split, renderer=config.renderer)  # type: ignore[arg-type]
+
+
+def main() -> int:
+    """Entry point of the executable `sim_node`."""
+    return run_node("sim", SimConfig, SimNode, settable=("seed", "episode", "split"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
