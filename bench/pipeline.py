@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -17,6 +18,9 @@ from bench.machine import machine
 from bench.stages import ProgressCallback, Stages
 from bench.summary import figures_of, write_figures
 from episodes.errors import ConfigError
+
+if TYPE_CHECKING:
+    from reward.rounds import RoundsConfig
 
 LEGS = (
     Leg("iql-true", "IQL, true reward (the ceiling)", "iql", "truth"),
@@ -103,7 +107,7 @@ class Demo:
             "collect", "collect: the others in process", data_settings, self._collect,
             after=collected[:-1], outputs=[] if config.ros else [self.data],
         )  # fmt: skip
-        judge = {"judge": self._judge(), "pairs": config.pairs, "seed": config.seed}
+        judge = asdict(self._rounds())
         model = self.config.out / "reward-model"
         stages.run(
             "judge",
@@ -122,7 +126,7 @@ class Demo:
             after=["relabel"],
             outputs=[self.prepared],
         )
-        legs = {"steps": config.steps, "seed": config.seed, "legs": [asdict(leg) for leg in LEGS]}
+        legs = {"steps": config.steps, "seed": config.seed, "legs": _complete(LEGS)}
         runs, bundles = config.out / "runs", config.out / "bundles"
         stages.run("learn", "learn: IQL and BC", legs, self._learn, after=["prepare"], outputs=[runs])
         stages.run("export", "export ONNX bundles", {}, self._export, after=["learn"], outputs=[bundles])
@@ -165,18 +169,19 @@ class Demo:
         )  # fmt: skip
         return {"recorded": len(done.recorded), "kept": len(done.kept), "renderer": done.renderer}
 
-    def _judge_and_fit(self, progress: ProgressCallback) -> dict[str, Any]:
+    def _rounds(self) -> RoundsConfig:
         from reward.judging import JudgeConfig
-        from reward.rounds import RoundsConfig, run
+        from reward.rounds import RoundsConfig
 
-        config = self.config
-        result = run(
-            RoundsConfig(
-                dataset=self.data, out=config.out / "reward-model", who=JudgeConfig(judge=self._judge()),
-                pairs=config.pairs, seed=config.seed, labels="demo",
-            ),
-            progress,
+        return RoundsConfig(
+            dataset=self.data, out=self.config.out / "reward-model", who=JudgeConfig(judge=self._judge()),
+            pairs=self.config.pairs, seed=self.config.seed, labels="demo",
         )  # fmt: skip
+
+    def _judge_and_fit(self, progress: ProgressCallback) -> dict[str, Any]:
+        from reward.rounds import run
+
+        result = run(self._rounds(), progress)
         rounds = [
             {"pairs": each.pairs, "labelled": each.labelled, "epochs": each.epochs, **each.quality.as_json()}
             for each in result.rounds
@@ -230,6 +235,15 @@ class Demo:
             goals=config.goals, horizon=config.horizon, seed=config.seed,
             in_process=self.stages.records["evaluate"].result["results"]["iql-learned"], progress=progress,
         )  # fmt: skip
+
+
+def _complete(legs: Sequence[Leg]) -> list[dict[str, Any]]:
+    """The legs with every default of their algorithms: a run under other defaults is another run."""
+    from policy.algorithms.bc import BCConfig
+    from policy.algorithms.iql import IQLConfig
+
+    defaults = {"bc": BCConfig, "iql": IQLConfig}
+    return [{**asdict(leg), "defaults": asdict(defaults[leg.algorithm]())} for leg in legs]
 
 
 def run_demo(config: DemoConfig, console: Console) -> dict[str, Any]:

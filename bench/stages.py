@@ -89,7 +89,8 @@ class Stages:
             TimeElapsedColumn(),
         )
         started = time.monotonic()
-        with Progress(*columns, console=self.console, transient=True) as bars:
+        hidden = not self.console.is_terminal  # a log file gets the finished line alone
+        with Progress(*columns, console=self.console, transient=True, disable=hidden) as bars:
             task = bars.add_task(title, total=None)
             result = work(lambda done, total: bars.update(task, completed=done, total=total))
         seconds = time.monotonic() - started
