@@ -1,0 +1,1 @@
+"""Judging pictures: judges, label store, preference reward model, relabelling, quality."""

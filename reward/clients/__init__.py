@@ -1,0 +1,1 @@
+"""Judges: who says which of two pictures shows more progress. One file each, SDKs imported lazily."""

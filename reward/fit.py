@@ -1,0 +1,112 @@
+"""The verb `fit`: labelled pairs in, a reward model out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from episodes.dataset import Dataset
+from episodes.errors import LabelError, did_you_mean
+from reward.drawing import labelled_pairs
+from reward.fitting import CHECKPOINT, RewardConfig, fit_reward
+from reward.frames import image_stream, load_frames
+from reward.model import CARD, pick_device, save_model
+from reward.quality import Quality
+from reward.store import FILE, LabelStore
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """Fit a reward model to the labels of a dataset; interrupted, the same command goes on at the last
+    epoch."""
+
+    dataset: tyro.conf.Positional[Path]
+    """The dataset folder."""
+    labels: str = ""
+    """Label set; the only one when left out."""
+    out: Path | None = None
+    """Folder of the reward model; DATASET/rewards/LABELS when left out."""
+    stream: str = ""
+    """Image stream that was judged; the contract's reference or only camera when left out."""
+    model: Annotated[RewardConfig, tyro.conf.arg(name="")] = field(default_factory=RewardConfig)
+    """The reward model."""
+
+
+def pick_labels(store: LabelStore, wanted: str) -> str:
+    """The label set `wanted`, else the only one.
+
+    Raises:
+        LabelError: no such set, none at all, or several to choose from.
+    """
+    known = store.names()
+    if wanted in known:
+        return wanted
+    if wanted:
+        raise LabelError(f"{store.path}: there is no label set {wanted!r}; {did_you_mean(wanted, known)}")
+    if not known:
+        raise LabelError(f"{store.path}: nothing was labelled yet: armchair label {store.path.parent}")
+    if len(known) > 1:
+        raise LabelError(f"{store.path}: give --labels, one of {', '.join(known)}.")
+    return known[0]
+
+
+def main(config: FitConfig) -> int:
+    """Fit, save, and say how good it is."""
+    console = Console()
+    dataset = Dataset.open(config.dataset)
+    stream = image_stream(dataset, config.stream)
+    device = pick_device(config.model.device)
+    if not (dataset.path / FILE).is_file():
+        raise LabelError(f"{dataset.path}: nothing was labelled yet: armchair label {dataset.path}")
+    with (
+        Progress(*Progress.get_default_columns(), console=console, transient=True) as bar,
+        LabelStore(dataset.path / FILE) as store,
+    ):
+        labels = pick_labels(store, config.labels)
+        out = config.out or dataset.path / "rewards" / labels
+        reading = bar.add_task("reading frames", total=None)
+        frames = load_frames(
+            dataset,
+            stream,
+            spill=dataset.path / ".cache" / "frames.npy",
+            progress=lambda done, total: bar.update(reading, completed=done, total=total),
+        )
+        pairs = labelled_pairs(store, labels, frames, config.model.held_out)
+        fitting = bar.add_task("epochs", total=config.model.optimise.epochs)
+        fitted = fit_reward(
+            frames,
+            pairs,
+            config.model,
+            device,
+            stream=stream,
+            checkpoint=out / CHECKPOINT,
+            progress=lambda done, total: bar.update(fitting, completed=done, total=total),
+        )
+    save_model(out, fitted.model)
+    say_quality(console, fitted.quality)
+    console.print(
+        f"{len(pairs)} labelled pairs, {len(fitted.history)} epochs -> {out / CARD}", soft_wrap=True
+    )
+    return 0
+
+
+def say_quality(console: Console, quality: Quality) -> None:
+    """Print quality figures, the ones that matter first."""
+    table = Table("quality of the reward", "value")
+    for name, value in (
+        ("P(success frame above best decile of the others)", quality.success_above_best_decile),
+        ("rank of successful episodes by return (AUC)", quality.successful_episode_rank),
+        ("held-out preference accuracy", quality.held_out_accuracy),
+        ("held-out Bradley-Terry loss", quality.held_out_loss),
+        ("rank correlation over all frames (flatters)", quality.rank_correlation),
+    ):
+        table.add_row(name, "unknown" if value is None else f"{value:.3f}")
+    console.print(table)
+    for warning in quality.warnings:
+        console.print(f"[yellow]warning: {warning}[/]")

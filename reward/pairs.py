@@ -1,0 +1,113 @@
+"""Which pairs of frames to ask about. Rows are frames; all selections work on frames of any episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from episodes.errors import DatasetError
+
+Selection = Literal["uniform", "top", "disagreement"]
+Pairs = NDArray[np.int64]
+"""(n, 2) rows of frames: first, second."""
+
+MOST_DRAWS = 50
+"""Rounds of drawing before a dataset counts as exhausted."""
+
+
+def uniform_pairs(
+    rows: NDArray[np.int64],
+    count: int,
+    generator: np.random.Generator,
+    *,
+    same: Callable[[int, int], bool] | None = None,
+    taken: Iterable[tuple[int, int]] = (),
+) -> Pairs:
+    """`count` distinct pairs of two different frames, each frame uniform over `rows`.
+
+    Args:
+        rows: frames to draw from.
+        count: pairs wanted.
+        generator: source of chance.
+        same: says that two frames show the same picture, so that asking would be money thrown away.
+        taken: pairs (in either order) not to draw again.
+
+    Raises:
+        DatasetError: there are not that many pairs.
+    """
+    if count == 0:
+        return np.empty((0, 2), np.int64)
+    if len(rows) < 2:
+        raise DatasetError(f"{len(rows)} frames make no pair: collect or record episodes first.")
+    known = {(min(a, b), max(a, b)) for a, b in taken}
+    found: list[tuple[int, int]] = []
+    for _ in range(MOST_DRAWS):
+        drawn = rows[generator.integers(len(rows), size=(2 * (count - len(found)), 2))]
+        for a, b in drawn.tolist():
+            key = (min(a, b), max(a, b))
+            if a == b or key in known or (same is not None and same(a, b)):
+                continue
+            known.add(key)
+            found.append((a, b))
+            if len(found) == count:
+                return np.array(found, np.int64)
+    raise DatasetError(
+        f"only {len(found)} of {count} pairs found among {len(rows)} frames that were not asked about and "
+        "differ: ask "
+        "for fewer pairs or collect more episodes."
+    )
+
+
+def top_rows(reward: NDArray[np.floating], rows: NDArray[np.int64], fraction: float) -> NDArray[np.int64]:
+    """The best `fraction` of `rows` by `reward` (n frames,), two at least, best last."""
+    count = min(max(2, round(fraction * len(rows))), len(rows))
+    return rows[np.argsort(reward[rows], kind="stable")[len(rows) - count :]]
+
+
+def disagreement(rewards: NDArray[np.floating], pairs: Pairs) -> NDArray[np.float64]:
+    """(n,) standard deviation over members of the predicted P(second preferred); `rewards` (members,
+    frames)."""
+    difference = rewards[:, pairs[:, 1]].astype(np.float64) - rewards[:, pairs[:, 0]]
+    return np.asarray((0.5 * (1 + np.tanh(difference / 2))).std(axis=0))
+
+
+def select_pairs(
+    selection: Selection,
+    count: int,
+    rows: NDArray[np.int64],
+    generator: np.random.Generator,
+    *,
+    rewards: NDArray[np.floating] | None = None,
+    top_fraction: float = 0.15,
+    candidates: int = 10,
+    same: Callable[[int, int], bool] | None = None,
+    taken: Iterable[tuple[int, int]] = (),
+) -> Pairs:
+    """Pairs to ask about.
+
+    - uniform: over all frames.
+    - top: both frames from the best `top_fraction` by the members' mean reward. Frames of success are few
+    (2 % in
+      the main job), so uniform pairs compare them with each other or with near-successes once in hundreds
+      of pairs.
+    - disagreement: of `candidates` times as many uniform pairs those on which members differ most (B-Pref).
+
+    Raises:
+        DatasetError: there are not that many pairs, or `rewards` (members, frames) is missing.
+    """
+    if selection == "uniform":
+        return uniform_pairs(rows, count, generator, same=same, taken=taken)
+    if rewards is None:
+        raise DatasetError(
+            f"selection {selection!r} needs a fitted reward model: fit one first, or select uniform."
+        )
+    if selection == "top":
+        return uniform_pairs(
+            top_rows(rewards.mean(axis=0), rows, top_fraction), count, generator, same=same, taken=taken
+        )
+    drawn = uniform_pairs(rows, count * candidates, generator, same=same, taken=taken)
+    best = np.argsort(-disagreement(rewards, drawn), kind="stable")[:count]
+    return drawn[np.sort(best)]
