@@ -2,12 +2,13 @@
 SHELL := bash
 BIN := .venv/bin
 
-.PHONY: help setup demo test test-long lint lock clean
+.PHONY: help setup demo test test-long test-peers lint lock clean
 
 help:
 	@echo "make demo       set up, then run the whole loop and write runs/demo/report.html"
 	@echo "make test       set up, then lint, type-check and test (what CI runs)"
 	@echo "make test-long  the long forms: soaks, fuzzing, seeds"
+	@echo "make test-peers  other people's packages on our files: robomimic trains on a prepared file"
 	@echo "make lint       ruff and mypy alone"
 	@echo "make lock       resolve requirements.in into requirements.lock anew"
 
@@ -18,10 +19,13 @@ demo: setup
 	@$(BIN)/armchair demo
 
 test: setup lint
-	@$(BIN)/python -m pytest -q -m "not long" --durations=10
+	@$(BIN)/python -m pytest -q -m "not long and not peers" --durations=10
 
 test-long: setup
-	@$(BIN)/python -m pytest -q -m long --durations=20 --timeout=3600
+	@$(BIN)/python -m pytest -q -m "long and not peers" --durations=20 --timeout=3600
+
+test-peers: setup
+	@$(BIN)/python -m pytest -q -m peers tests/peers --timeout=1800
 
 lint: setup
 	@$(BIN)/ruff check .

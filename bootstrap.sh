@@ -36,6 +36,17 @@ if ! ldconfig -p 2>/dev/null | grep -q 'libEGL\.so\.1'; then
   fi
 fi
 
+# The RealSense SDK links against libusb, also for its software device.
+if ! ldconfig -p 2>/dev/null | grep -q 'libusb-1\.0\.so\.0'; then
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    echo "set-up: libusb is missing, installing libusb-1.0-0"
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends libusb-1.0-0; } >/dev/null 2>&1 ||
+      echo "set-up: that did not work; RealSense cameras cannot be used until libusb-1.0-0 is installed" >&2
+  else
+    echo "set-up: libusb is missing; RealSense cameras need the package libusb-1.0-0" >&2
+  fi
+fi
+
 echo "set-up: $("$python" --version) from $(command -v "$python"), environment .venv"
 [ -x .bootstrap/bin/uv ] || { "$python" -m venv .bootstrap && .bootstrap/bin/python -m pip install -q --disable-pip-version-check uv; }
 .bootstrap/bin/uv venv -q --clear --python "$python" .venv

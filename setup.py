@@ -4,7 +4,15 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-NODES = ("sim_node", "expert_node", "recorder_node", "policy_node", "control_node", "session_node")
+NODES = (
+    "camera_node",
+    "sim_node",
+    "expert_node",
+    "recorder_node",
+    "policy_node",
+    "control_node",
+    "session_node",
+)
 FOLDERS = ("episodes", "policy", "reward", "sim", "ros_nodes", "bench")
 
 

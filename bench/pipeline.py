@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from bench.legs import Leg, train_legs
 from bench.machine import machine
 from bench.stages import ProgressCallback, Stages
 from bench.summary import figures_of, write_figures
-from episodes.errors import ConfigError
+from episodes.errors import ConfigError, MachineError
 
 if TYPE_CHECKING:
     from reward.rounds import RoundsConfig
@@ -247,9 +248,20 @@ def _complete(legs: Sequence[Leg]) -> list[dict[str, Any]]:
 
 
 def run_demo(config: DemoConfig, console: Console) -> dict[str, Any]:
-    """Run the main job and return the figures of its report."""
+    """Run the main job and return the figures of its report.
+
+    Raises:
+        MachineError: another demo runs in this folder.
+    """
     config.out.mkdir(parents=True, exist_ok=True)
-    return Demo(config, Stages(config.out, console)).run()
+    with (config.out / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise MachineError(
+                f"{config.out}: another demo runs here: wait for it, or give another --out."
+            ) from error
+        return Demo(config, Stages(config.out, console)).run()
 
 
 def main(config: DemoConfig) -> int:

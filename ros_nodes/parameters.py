@@ -6,7 +6,7 @@ import ast
 import dataclasses
 import inspect
 import textwrap
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any, TypeVar
 
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
@@ -14,7 +14,7 @@ from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from episodes.errors import ConfigError
+from episodes.errors import ConfigError, did_you_mean
 
 Config = TypeVar("Config")
 
@@ -42,22 +42,22 @@ def field_docs(config_type: type) -> dict[str, str]:
 def declare(node: Node, config_type: type[Config], *, settable: Collection[str] = ()) -> Config:
     """Declare a parameter for each field and return what was set on the command line or in a parameter file.
 
-    Fields in `settable` may be changed while the node runs (read them with `current`); all others are locked.
+    A field that is a dataclass itself is a group, `group.name` in ROS. Fields in `settable` may be changed
+    while the node runs (read them with `current`); all others are locked.
 
     Raises:
         ConfigError: a parameter that the node does not have, or one with a wrong type.
     """
-    docs = field_docs(config_type)
-    fields = {field.name: field for field in dataclasses.fields(config_type)}  # type: ignore[arg-type]
+    fields = {name: (field, doc) for name, field, doc in parameters_of(config_type)}
     unknown = sorted(
         name for name in node._parameter_overrides if name not in fields and name not in _BUILT_IN
     )
     if unknown:
         raise ConfigError(
-            f"node {node.get_name()}: unknown parameters {unknown}; it takes {', '.join(sorted(fields))}."
+            f"node {node.get_name()}: unknown parameters {unknown}; {did_you_mean(unknown[0], fields)}"
         )
-    for name, field in fields.items():
-        descriptor = ParameterDescriptor(description=docs[name], type=_TYPES[str(field.type)].value)
+    for name, (field, doc) in fields.items():
+        descriptor = ParameterDescriptor(description=doc, type=_TYPES[str(field.type)].value)
         # ROS cannot tell the type of an empty list, so it stands as a list with one empty text.
         default = [*field.default] or [""] if isinstance(field.default, tuple) else field.default
         try:
@@ -80,10 +80,30 @@ def declare(node: Node, config_type: type[Config], *, settable: Collection[str] 
 _BUILT_IN = {"use_sim_time", "start_type_description_service"}
 
 
-def current(node: Node, config_type: type[Config]) -> Config:
+def current(node: Node, config_type: type[Config], prefix: str = "") -> Config:
     """The dataclass filled with the parameters' values of this moment."""
     values: dict[str, Any] = {}
     for field in dataclasses.fields(config_type):  # type: ignore[arg-type]
-        value = node.get_parameter(field.name).value
+        name = f"{prefix}{field.name}"
+        if (group := _group(field)) is not None:
+            values[field.name] = current(node, group, f"{name}.")
+            continue
+        value = node.get_parameter(name).value
         values[field.name] = tuple(filter(None, value)) if isinstance(field.default, tuple) else value
     return config_type(**values)
+
+
+def parameters_of(config_type: type, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], str]]:
+    """(ROS name, field, docstring) of every parameter, those of groups included."""
+    docs = field_docs(config_type)
+    for field in dataclasses.fields(config_type):
+        if (group := _group(field)) is not None:
+            yield from parameters_of(group, f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}", field, docs[field.name]
+
+
+def _group(field: dataclasses.Field[Any]) -> type | None:
+    """The dataclass of a field that is a group of parameters."""
+    factory = field.default_factory
+    return factory if isinstance(factory, type) and dataclasses.is_dataclass(factory) else None

@@ -119,6 +119,8 @@ def _start(spec: Process, folder: Path, environment: Mapping[str, str]) -> Runni
                 "-m",
                 spec.module,
                 "--ros-args",
+                "-r",
+                f"__node:={spec.name}",
                 *(w for f in files for w in ("--params-file", f)),
             ],
             env={**environment, **spec.environment, "PYTHONPATH": path, PARENT_VARIABLE: str(os.getpid())},

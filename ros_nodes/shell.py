@@ -18,6 +18,7 @@ from episodes.errors import ArmchairError, ConfigError
 from ros_nodes.loop import Reply, TakeLoop, stop_signals
 from ros_nodes.parameters import declare
 from ros_nodes.processes import PARENT_VARIABLE
+from ros_nodes.startup import warn_of_missing_settings
 
 Config = TypeVar("Config")
 
@@ -63,6 +64,7 @@ def _run(
     build: Callable[[Node, TakeLoop, Config], Shell],
     settable: Collection[str],
 ) -> int:
+    warn_of_missing_settings(node)
     shell = build(node, loop, declare(node, config_type, settable=settable))
     try:
         loop.spin()

@@ -1,0 +1,78 @@
+"""An environment of its own for a peer, beside the running one.
+
+The peer and what it needs on top are installed without their dependencies; the rest (torch, numpy, h5py)
+comes from the environment that runs the bench, which a .pth file names. So both sides of a comparison run on
+the same libraries, nothing of the peer enters our environment, and no gigabytes are installed twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Sequence
+from pathlib import Path
+
+from episodes.errors import MachineError
+
+ROBOMIMIC = ("robomimic==0.3.0", "termcolor", "tensorboardX", "psutil", "tqdm", "imageio", "six")
+"""robomimic, and what it needs that we do not. Its egl_probe is only for rendering, which is not used."""
+
+_ROOT = Path(__file__).resolve().parents[2]
+_DONE = "installed.json"
+
+
+def peer_python(folder: Path, requirements: Sequence[str]) -> Path:
+    """The interpreter of the peer's environment in `folder`, made if it is not there with these requirements.
+
+    Raises:
+        MachineError: it cannot be made: no installer, or no network.
+    """
+    python, done = folder / "bin" / "python", folder / _DONE
+    wanted = {"requirements": sorted(requirements), "base": sys.executable, "version": sys.version}
+    if python.exists() and done.exists() and json.loads(done.read_text()) == wanted:
+        return python
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    uv = _uv()
+    if uv is None:
+        _run([sys.executable, "-m", "venv", str(folder)], folder)
+        installer = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    else:
+        _run([uv, "venv", "-q", "--python", sys.executable, str(folder)], folder)
+        installer = [uv, "pip", "install", "-q", "--python", str(python)]
+    own = subprocess.run(
+        [str(python), "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    base = {sysconfig.get_paths()[key] for key in ("purelib", "platlib")}
+    (Path(own) / "armchair_base.pth").write_text("\n".join(sorted(base)) + "\n")
+    _run([*installer, "--no-deps", *requirements], folder)
+    done.write_text(json.dumps(wanted))
+    return python
+
+
+def peer_environment_variables() -> dict[str, str]:
+    """The variables to run a peer with: none by which this project would get into its imports."""
+    return {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
+
+
+def _uv() -> str | None:
+    own = _ROOT / ".bootstrap" / "bin" / "uv"
+    return str(own) if own.exists() else shutil.which("uv")
+
+
+def _run(command: Sequence[str], folder: Path) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        shutil.rmtree(folder, ignore_errors=True)
+        last = " ".join((done.stderr or done.stdout).split()[-60:])
+        raise MachineError(
+            f"{folder}: the environment of the peer cannot be made ({' '.join(command[:6])} …: {last}). It "
+            "needs a package index to install from, and uv or Python's venv."
+        )

@@ -1,0 +1,1 @@
+"""Recordings of others: rosbag2 bags in and out, robomimic files in and out."""
