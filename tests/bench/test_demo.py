@@ -1,4 +1,4 @@
-"""The main job in small, for real: ROS nodes on DDS, rendered frames, labels, training, export, deployment."""
+"""The main job in small, for real: ROS nodes on DDS, frames, labels, training, export, deployment."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def start(out: Path) -> subprocess.Popen[str]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
-    """Folder, output of a run that was interrupted while the judge was at work, output of the run after it."""
+    """Folder, output of a run interrupted while the judge was at work, output of the run after it."""
     out = tmp_path_factory.mktemp("demo")
     first = start(out)
     deadline = time.monotonic() + 240
