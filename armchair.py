@@ -25,7 +25,10 @@ class Verb(NamedTuple):
 VERBS = {
     "demo": Verb("bench.pipeline", "DemoConfig", "the whole loop on this machine, with a report"),
     "collect": Verb("sim.collect", "CollectConfig", "collect episodes in simulation"),
-    "episodes": Verb("episodes.cli", "EpisodesConfig", "list, show and recover episodes"),
+    "episodes": Verb("episodes.cli", "EpisodesConfig", "list, check, edit, view, import and export episodes"),
+    "record": Verb(
+        "ros_nodes.record", "RecordConfig", "record a robot: live table, single keys, SSH will do"
+    ),
     "label": Verb("reward.label", "LabelConfig", "let a judge compare pairs of frames"),
     "fit": Verb("reward.fit", "FitConfig", "fit a reward model to the labels"),
     "relabel": Verb("reward.relabel", "RelabelConfig", "write a reward label file for every episode"),
@@ -39,6 +42,10 @@ VERBS = {
 }
 BENCHES = {
     "demo": Verb("bench.demo", "DemoBenchConfig", "success of every leg over several seeds"),
+    "dataset": Verb(
+        "bench.dataset", "DatasetBenchConfig", "reading windows and importing bags, beside robomimic"
+    ),
+    "record": Verb("bench.record", "RecordBenchConfig", "what recording takes, and what a kill costs"),
     "lockstep": Verb("bench.lockstep", "LockstepConfig", "ticks per second in lock-step over DDS"),
 }
 

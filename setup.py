@@ -9,6 +9,7 @@ NODES = (
     "sim_node",
     "expert_node",
     "recorder_node",
+    "buttons_node",
     "policy_node",
     "control_node",
     "session_node",

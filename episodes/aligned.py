@@ -46,6 +46,8 @@ class AlignedEpisode:
     """Whether anything else ended it there."""
     skipped: dict[str, int]
     """Ticks that were left out, by reason."""
+    first: int = 0
+    """Number of the first tick among all ticks of the recording, which a trim does not change."""
 
     def __len__(self) -> int:
         return len(self.actions)
@@ -58,9 +60,10 @@ def align_episode(
 
     Ticks are the stamps of the reference stream where the clock is `sim` (lock-step), else a grid at the
     contract's rate from the moment when every stream had arrived. Ticks without observation, action or,
-    where it is recorded, truth are left out; of the runs that remain the longest (the first of equals) is
-    taken. Which ticks remain depends on all observation streams that hold samples, not on the ones asked
-    for, so that labels made from pictures fit transitions made from joint states.
+    where it is recorded, truth are left out, and so are those that an edit trims; of the runs that remain the
+    longest (the first of equals) is taken. Which ticks remain depends on all observation streams that hold
+    samples, not on the ones asked for, so that labels made from pictures fit transitions made from joint
+    states.
 
     Args:
         episode: an open episode.
@@ -88,11 +91,12 @@ def align_episode(
     observed = np.array([reason == "" for reason in reasons], dtype=np.bool_)
     index, commanded = _match(contract, episode.commands, observation_ns, ticks)
     truth, known = _truth(episode, observation_ns)
-    usable = observed[:-1] & observed[1:] & commanded[:-1] & known[1:]
+    kept = _inside(ticks, episode.window_ns)
+    usable = observed[:-1] & observed[1:] & commanded[:-1] & known[1:] & kept[:-1] & kept[1:]
     start, stop = _longest_run(usable)
     inside = slice(start, stop + 1)
     outside = [k for k in range(len(ticks)) if start == stop or not start <= k <= stop]
-    skipped = Counter(reasons[k] or _left_out(k, commanded, known) for k in outside)
+    skipped = Counter(reasons[k] or _left_out(k, commanded, known) if kept[k] else "trimmed" for k in outside)
     if start == stop:
         why = ", ".join(f"{reason}: {n}" for reason, n in skipped.items())
         raise EpisodeError(
@@ -118,7 +122,19 @@ def align_episode(
         terminated=terminated,
         truncated=not terminated,
         skipped=dict(skipped),
+        first=start,
     )
+
+
+def _inside(ticks: NDArray[np.int64], window_ns: tuple[int | None, int | None]) -> NDArray[np.bool_]:
+    """Which ticks an edit's trim keeps."""
+    first_ns, last_ns = window_ns
+    inside = np.ones(len(ticks), np.bool_)
+    if first_ns is not None:
+        inside &= ticks >= first_ns
+    if last_ns is not None:
+        inside &= ticks <= last_ns
+    return inside
 
 
 def _left_out(k: int, commanded: NDArray[np.bool_], known: NDArray[np.bool_]) -> str:

@@ -1,170 +1,63 @@
-"""`armchair episodes`: list a dataset, show an episode, salvage a recording."""
+"""`armchair episodes`: everything that is done with recordings once they are there."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
-from rich.console import Console
-from rich.table import Table
 
-from episodes.align import align_episode
-from episodes.dataset import Dataset, EpisodeInfo
-from episodes.errors import ArmchairError
-from episodes.labels import has_labels, labellers
-from episodes.reader import Episode, Stream, stream_hash
-from episodes.recover import recover
-
-
-@dataclass(frozen=True)
-class ListConfig:
-    """List the episodes of a dataset."""
-
-    dataset: tyro.conf.Positional[Path]
-    """The dataset folder."""
-
-
-@dataclass(frozen=True)
-class ShowConfig:
-    """Show one episode: its streams with rates and gaps, its events, and how it aligns."""
-
-    episode: tyro.conf.Positional[Path]
-    """The episode file."""
-    hashes: bool = False
-    """Also hash the streams (equal for equal runs; reads everything)."""
-
-
-@dataclass(frozen=True)
-class RecoverConfig:
-    """Salvage recordings that were never finished, or files that were cut short."""
-
-    paths: tyro.conf.Positional[tuple[Path, ...]]
-    """Files, or dataset folders: all their unfinished recordings."""
+from episodes import editing, listing, split, stats
+from episodes.bags import cli as bags
+from episodes.bags.cli import ExportConfig, ImportConfig
+from episodes.checks import cli as checks
+from episodes.checks.cli import CheckConfig
+from episodes.editing import EditConfig
+from episodes.listing import ListConfig, RecoverConfig, ShowConfig
+from episodes.split import SplitConfig
+from episodes.stats import StatsConfig
+from episodes.view import cli as view
+from episodes.view.cli import ViewConfig
 
 
 @dataclass(frozen=True)
 class EpisodesConfig:
-    """List, show and recover episodes."""
+    """List, check, recover, edit, split, measure, view, import and export episodes."""
 
     do: tyro.conf.OmitSubcommandPrefixes[
         Annotated[ListConfig, tyro.conf.subcommand("list")]
         | Annotated[ShowConfig, tyro.conf.subcommand("show")]
+        | Annotated[CheckConfig, tyro.conf.subcommand("check")]
         | Annotated[RecoverConfig, tyro.conf.subcommand("recover")]
+        | Annotated[EditConfig, tyro.conf.subcommand("edit")]
+        | Annotated[SplitConfig, tyro.conf.subcommand("split")]
+        | Annotated[StatsConfig, tyro.conf.subcommand("stats")]
+        | Annotated[ViewConfig, tyro.conf.subcommand("view")]
+        | Annotated[ImportConfig, tyro.conf.subcommand("import")]
+        | Annotated[ExportConfig, tyro.conf.subcommand("export")]
     ]
 
 
 def main(config: EpisodesConfig) -> int:
-    """Run the sub-command; 1 when an episode is damaged or could not be recovered."""
-    console, errors = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
-    if isinstance(config.do, ListConfig):
-        return _list(config.do.dataset, console, errors)
-    if isinstance(config.do, ShowConfig):
-        with Episode.open(config.do.episode) as episode:
-            _show(episode, config.do.hashes, console)
-        return 0
-    return _recover(config.do.paths, console, errors)
-
-
-def _list(path: Path, console: Console, errors: Console) -> int:
-    dataset = Dataset.open(path)
-    names = labellers(dataset)
-    split = {i: name for name, ids in dataset.splits.items() for i in ids}
-    table = Table(title=f"{path} · {dataset.contract.robot} at {dataset.contract.rate_hz:g} Hz")
-    for column in ("episode", "outcome", "by", "ended", "clock", "seconds", "commands", "dropped", "split"):
-        table.add_column(column, justify="right" if column in ("seconds", "commands", "dropped") else "left")
-    table.add_column("labels")
-    damaged = []
-    for episode_id in dataset.ids():
-        try:
-            info = dataset.info(episode_id)
-        except ArmchairError as error:
-            damaged.append(str(error))
-            continue
-        has = [name for name in names if has_labels(dataset, name, episode_id)]
-        table.add_row(*_row(info), split.get(episode_id, ""), " ".join(has))
-    console.print(table)
-    for text in damaged:
-        errors.print(f"[red]damaged:[/red] {text}", highlight=False)
-    for partial in dataset.partials():
-        errors.print(
-            f"unfinished: {partial} (being recorded, or to salvage: armchair episodes recover {partial})",
-            highlight=False,
-        )
-    return 1 if damaged else 0
-
-
-def _row(info: EpisodeInfo) -> list[str]:
-    attrs = info.attrs
-    first_ns, last_ns = int(attrs["started_ns"]), int(attrs["ended_ns"])
-    return [
-        info.episode_id,
-        info.outcome,
-        str(attrs["outcome_source"]),
-        str(attrs["termination_reason"]) + (" (recovered)" if attrs["recovered"] else ""),
-        str(attrs["clock"]),
-        f"{max(0, last_ns - first_ns) / 1e9:.2f}",
-        str(info.samples["commands"]),
-        str(sum(info.dropped.values())),
-    ]
-
-
-def _show(episode: Episode, hashes: bool, console: Console) -> None:
-    for key, value in episode.attrs.items():
-        if key != "contract" and value != "":
-            console.print(f"{key:>20}  {value}", highlight=False)
-    table = Table(title="streams")
-    for column in ("stream", "shape", "dtype", "stored", "samples", "rate Hz", "longest gap ms", "dropped"):
-        table.add_column(column)
-    for stream in episode.streams.values():
-        table.add_row(stream.name, *_stream_row(stream))
-    console.print(table)
-    commands = episode.commands
-    console.print(
-        f"{0 if commands is None else len(commands)} commands of {episode.contract.action_dim} entries"
-    )
-    for event in episode.events:
-        console.print(f"  {event.stamp_ns / 1e9:.3f} s  {event.name}  {event.value}", highlight=False)
-    try:
-        aligned = align_episode(episode, streams=())
-    except ArmchairError as error:
-        console.print(f"[yellow]does not align:[/yellow] {error}", highlight=False)
-    else:
-        skipped = ", ".join(f"{reason} {n}" for reason, n in aligned.skipped.items()) or "none"
-        console.print(f"aligns to {len(aligned)} transitions; ticks left out: {skipped}")
-    if hashes:
-        for name in (*(n for n, s in episode.streams.items() if len(s)), "commands"):
-            if name != "commands" or commands is not None:
-                console.print(f"{stream_hash(episode, [name])}  {name}", highlight=False)
-
-
-def _stream_row(stream: Stream) -> list[str]:
-    attrs: dict[str, Any] = stream.attrs
-    return [
-        "×".join(map(str, stream.shape)),
-        str(stream.dtype),
-        stream.encoding,
-        str(len(stream)),
-        f"{attrs['rate_hz']:.2f}",
-        f"{attrs['gap_max_ns'] / 1e6:.1f}",
-        str(attrs["dropped"]),
-    ]
-
-
-def _recover(paths: tuple[Path, ...], console: Console, errors: Console) -> int:
-    files: list[Path] = []
-    for path in paths:
-        files += Dataset.open(path).partials() if path.is_dir() else [path]
-    if not files:
-        console.print("nothing to recover: there are no unfinished recordings")
-    failed = 0
-    for file in files:
-        try:
-            made = recover(file)
-            with Episode.open(made) as episode:
-                console.print(f"{made}: {episode.attrs['recovery']}", highlight=False)
-        except ArmchairError as error:
-            failed += 1
-            errors.print(f"[red]not recovered:[/red] {error}", highlight=False)
-    return 1 if failed else 0
+    """Run the sub-command; what its exit code means stands in its --help."""
+    match config.do:
+        case CheckConfig() as do:
+            return checks.main(do)
+        case EditConfig() as do:
+            return editing.main(do)
+        case SplitConfig() as do:
+            return split.main(do)
+        case StatsConfig() as do:
+            return stats.main(do)
+        case ViewConfig() as do:
+            return view.main(do)
+        case ImportConfig() as do:
+            return bags.run_import(do)
+        case ExportConfig() as do:
+            return bags.run_export(do)
+        case ListConfig() as do:
+            return listing.list_episodes(do)
+        case ShowConfig() as do:
+            return listing.show_episode(do)
+        case RecoverConfig() as do:
+            return listing.recover_episodes(do)

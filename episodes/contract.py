@@ -9,23 +9,28 @@ from __future__ import annotations
 from pathlib import Path
 
 from episodes import contract_parse as parse
+from episodes.contract_actions import parse_action
 from episodes.contract_model import (
     IMAGE_TYPES,
-    LIMITS,
     ActionChannel,
     Contract,
+    KinematicLink,
     ObservationStream,
+    RecordedTopic,
     Simulation,
     Source,
     check_compatible,
     looser_limits,
 )
+from episodes.contract_recorded import parse_recorded
 from episodes.errors import ContractError
 
 __all__ = [
     "ActionChannel",
     "Contract",
+    "KinematicLink",
     "ObservationStream",
+    "RecordedTopic",
     "Simulation",
     "Source",
     "check_compatible",
@@ -42,15 +47,7 @@ OBSERVATION_TYPES = (
     "geometry_msgs/msg/PoseStamped",
     "geometry_msgs/msg/WrenchStamped",
 )
-ACTION_TYPES = (
-    "std_msgs/msg/Float64MultiArray",
-    "trajectory_msgs/msg/JointTrajectory",
-    "geometry_msgs/msg/TwistStamped",
-)
 ALIGNMENTS = ("nearest", "linear", "slerp", "hold")
-KINDS = ("joint_position", "joint_velocity", "twist", "cartesian_delta", "gripper")
-RECORD_FROM = ("command", "topic", "next_state")
-ON_TIMEOUT = ("hold", "decelerate", "stop")
 JOINT_FIELDS = ("position", "velocity", "effort")
 
 
@@ -83,12 +80,16 @@ def parse_contract(text: str, source: str = "<contract>") -> Contract:
         ContractError: naming file, key, value and what to write instead.
     """
     top = parse.Node.root(text, source)
-    top.only("robot", "rate_hz", "reference", "observations", "actions", "simulation", "estop")
+    top.only("robot", "rate_hz", "reference", "observations", "actions", "recorded", "simulation", "estop")
     rate_hz = top.number("rate_hz", lower=0.1, upper=2000.0)
     observations = {name: _observation(name, node) for name, node in top.children("observations")}
-    actions = {name: _action(name, node, observations) for name, node in top.children("actions")}
+    actions = {name: parse_action(name, node, observations) for name, node in top.children("actions")}
     reference = top.choice("reference", tuple(observations))
     _distinct_topics(top, observations, actions)
+    recorded: dict[str, RecordedTopic] = {}
+    for name, node in top.children("recorded") if top.has("recorded") else ():
+        others = {**observations, **{name: topic.stream for name, topic in recorded.items()}}
+        recorded[name] = parse_recorded(name, node, others, actions)
     simulation = None
     if top.has("simulation"):
         node = top.child("simulation")
@@ -108,6 +109,7 @@ def parse_contract(text: str, source: str = "<contract>") -> Contract:
         estop=top.strings("estop", default=()),
         text=text,
         source=source,
+        recorded=recorded,
     )
 
 
@@ -147,70 +149,6 @@ def _observation(name: str, node: parse.Node) -> ObservationStream:
         field=node.choice("field", JOINT_FIELDS, default="position") if joint else None,
         names=names,
         unit=node.text("unit", default=""),
-    )
-
-
-def _action(name: str, node: parse.Node, observations: dict[str, ObservationStream]) -> ActionChannel:
-    node.only(
-        "kind",
-        "topic",
-        "type",
-        "names",
-        "record_from",
-        "on_timeout",
-        "record_topic",
-        "measured_by",
-        "unit",
-        *LIMITS,
-    )
-    kind = node.choice("kind", KINDS)
-    names = node.strings("names")
-    limits: dict[str, tuple[float, ...] | None] = {
-        key: node.numbers(key, len(names), required=key in ("lower", "upper")) for key in LIMITS
-    }
-    for low, high in (("lower", "upper"), ("workspace_lower", "workspace_upper")):
-        a, b = limits[low], limits[high]
-        if (a is None) != (b is None):
-            raise node.error(low if a is None else high, None, f"{low} and {high} go together")
-        for joint, x, y in zip(names, a or (), b or (), strict=False):
-            if x >= y:
-                raise node.error(low, x, f"{joint}: {low} {x:g} must lie under {high} {y:g}")
-    for key in ("max_velocity", "max_acceleration", "max_deviation"):
-        for joint, value in zip(names, limits[key] or (), strict=False):
-            if value <= 0:
-                raise node.error(key, value, f"{joint}: a limit is above 0; leave the key out for no limit")
-    lower, upper = limits["lower"] or (), limits["upper"] or ()
-    if kind in ("cartesian_delta", "twist", "joint_velocity"):
-        for joint, x, y in zip(names, lower, upper, strict=True):
-            if not x <= 0.0 <= y:
-                raise node.error(
-                    "lower", x, f"{joint}: the stop of a {kind} is zero, which must lie inside its box"
-                )
-    if limits["workspace_lower"] is not None and kind != "cartesian_delta":
-        raise node.error("workspace_lower", kind, "only a cartesian_delta has a workspace box")
-    if kind == "joint_position" and limits["max_velocity"] is None:
-        raise node.error(
-            "max_velocity", None, "a joint_position channel needs a velocity limit (rad/s or m/s)"
-        )
-    record_from = node.choice("record_from", RECORD_FROM, default="command")
-    record_topic = node.topic("record_topic") if node.has("record_topic") else None
-    if (record_from == "topic") != (record_topic is not None):
-        raise node.error("record_topic", record_topic, "'record_from: topic' and 'record_topic' go together")
-    measured_by = node.choice("measured_by", tuple(observations)) if node.has("measured_by") else None
-    if measured_by is not None and not set(names) <= set(observations[measured_by].names or ()):
-        raise node.error("measured_by", measured_by, f"that stream does not carry all of {list(names)}")
-    return ActionChannel(
-        name=name,
-        kind=kind,
-        topic=node.topic("topic"),
-        type=node.choice("type", ACTION_TYPES),
-        names=names,
-        record_from=record_from,
-        record_topic=record_topic,
-        measured_by=measured_by,
-        on_timeout=node.choice("on_timeout", ON_TIMEOUT, default="hold"),
-        unit=node.text("unit", default=""),
-        **limits,  # type: ignore[arg-type]
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 from functools import cached_property
 
@@ -30,6 +30,9 @@ LIMITS = (
     "workspace_lower",
     "workspace_upper",
 )
+LATER_LIMITS = ("max_jerk",)
+"""Limits that `limits_form` holds only where a contract gives them, so that the hashes of contracts from
+before they existed stay what they were."""
 
 
 class Source(IntEnum):
@@ -65,12 +68,49 @@ class ObservationStream:
 
 
 @dataclass(frozen=True)
+class RecordedTopic:
+    """A topic that is recorded beside the observations, in neither hash: no policy sees it.
+
+    A std_msgs String has shape () and is recorded as events.
+    """
+
+    stream: ObservationStream
+    """What it carries; alignment and age mean nothing here. A Joy has its axes first, then its buttons."""
+    required: bool = True
+    """Whether recording waits for its first message."""
+    axes: int = 0
+    """How many of the entries of a Joy are axes."""
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is recorded as events."""
+        return self.stream.type == "std_msgs/msg/String"
+
+
+@dataclass(frozen=True)
+class KinematicLink:
+    """One step from the base to the tool, as in a URDF: a fixed transform, then a turn about `axis`.
+
+    Without a `joint` it is the fixed transform alone.
+    """
+
+    joint: str | None
+    xyz: tuple[float, float, float]
+    """Where the joint stands in the link before it, m."""
+    rpy: tuple[float, float, float]
+    """How it is turned there, rad: about the fixed axes x, y, z in this order."""
+    axis: tuple[float, float, float]
+    """The joint's axis in its own frame."""
+
+
+@dataclass(frozen=True)
 class ActionChannel:
     """One actuator channel with its limits, each a tuple with one entry per name, in the channel's unit.
 
-    `max_velocity` is in unit/s and `max_acceleration` in unit/s², both on the command stream (for deltas and
-    velocities: the rate of change of the command itself). `workspace_lower/upper` (m) bound the integrated
-    target of a `cartesian_delta`.
+    `max_velocity` is in unit/s, `max_acceleration` in unit/s² and `max_jerk` in unit/s³, all on the command
+    stream (for deltas and velocities: the rate of change of the command itself). `workspace_lower/upper` (m)
+    bound the integrated target of a `cartesian_delta`, or the tool (x, y, z) that `kinematics` computes from
+    the commands of a `joint_position` channel.
     """
 
     name: str
@@ -86,6 +126,8 @@ class ActionChannel:
     max_deviation: tuple[float, ...] | None = None
     workspace_lower: tuple[float, ...] | None = None
     workspace_upper: tuple[float, ...] | None = None
+    max_jerk: tuple[float, ...] | None = None
+    kinematics: tuple[KinematicLink, ...] | None = None
     on_timeout: str = "hold"
     record_topic: str | None = None
     measured_by: str | None = None
@@ -95,6 +137,11 @@ class ActionChannel:
     def dim(self) -> int:
         """How many numbers the channel takes."""
         return len(self.names)
+
+    def limit_names(self, key: str) -> tuple[str, ...]:
+        """What the entries of limit `key` belong to: the channel's names, or the axes of a tool's box."""
+        tool_box = self.kind == "joint_position" and key in ("workspace_lower", "workspace_upper")
+        return ("x", "y", "z") if tool_box else self.names
 
 
 @dataclass(frozen=True)
@@ -128,6 +175,7 @@ class Contract:
     estop: tuple[str, ...]
     text: str
     source: str
+    recorded: dict[str, RecordedTopic] = field(default_factory=dict)
 
     @cached_property
     def period_ns(self) -> int:
@@ -195,6 +243,8 @@ class Contract:
             "estop": sorted(self.estop),
             "actions": {
                 c.name: {key: _listed(getattr(c, key)) for key in (*LIMITS, "on_timeout")}
+                | {key: _listed(getattr(c, key)) for key in LATER_LIMITS if getattr(c, key) is not None}
+                | ({"kinematics": [asdict(link) for link in c.kinematics]} if c.kinematics else {})
                 for c in self.actions.values()
             },
         }
@@ -249,7 +299,7 @@ def looser_limits(trained: Contract, robot: Contract) -> list[str]:
             found.append(f"{name}.max_age_ms {age / 1e6:g} > {stream.max_age_ns / 1e6:g}")
     for name, channel in trained.actions.items():
         other = robot.actions[name]
-        for key in LIMITS:
+        for key in (*LIMITS, *LATER_LIMITS):
             old, new = getattr(channel, key), getattr(other, key)
             if old is None:
                 continue
@@ -258,9 +308,11 @@ def looser_limits(trained: Contract, robot: Contract) -> list[str]:
                 found.append(f"{name}.{key} is missing")
             else:
                 found += [
-                    f"{name}.{key}[{joint}] {b:g} is looser than {a:g}"
-                    for joint, a, b in zip(channel.names, old, new, strict=True)
+                    f"{name}.{key}[{entry}] {b:g} is looser than {a:g}"
+                    for entry, a, b in zip(channel.limit_names(key), old, new, strict=True)
                     if sign * b > sign * a
                 ]
+        if channel.workspace_lower is not None and channel.kinematics != other.kinematics:
+            found.append(f"{name}.kinematics differ, so the workspace box bounds another point")
     missing = sorted(set(trained.estop) - set(robot.estop))
     return found + [f"e-stop source {source!r} is missing" for source in missing]

@@ -102,6 +102,13 @@ class Node:
                 )
             yield name, node.child(name)
 
+    def list_of_mappings(self, key: str) -> list[Node]:
+        """The mappings of a list, at least one."""
+        value = self._get(key)
+        if not isinstance(value, list) or not value or not all(isinstance(v, dict) for v in value):
+            raise self.error(key, value, "write a list of mappings")
+        return [Node(entry, f"{self._full(key)}[{i}]", self.source) for i, entry in enumerate(value)]
+
     def mapping(self, key: str) -> dict[str, str]:
         """A mapping of text to text."""
         node = self.child(key)
@@ -128,6 +135,13 @@ class Node:
         value = self.text(key)
         if not _TOPIC.match(value):
             raise self.error(key, value, "write a ROS topic such as camera/front/image_raw")
+        return value
+
+    def flag(self, key: str, *, default: bool) -> bool:
+        """true or false."""
+        value = self.data.get(key, default)
+        if not isinstance(value, bool):
+            raise self.error(key, value, "write true or false")
         return value
 
     def number(self, key: str, lower: float, upper: float) -> float:

@@ -1,11 +1,11 @@
-"""A dataset: a folder with `dataset.json`, `episodes/` and `labels/`."""
+"""A dataset: a folder with `dataset.json`, `episodes/`, `labels/` and `edits.jsonl`."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,8 @@ from typing import Any
 import h5py
 
 from episodes.contract import Contract, check_compatible, parse_contract
+from episodes.edit_log import EditLog
+from episodes.edits import Edit
 from episodes.errors import DatasetError, EpisodeError, did_you_mean
 from episodes.layout import PARTIAL, SUFFIX, Attribute, damage, get_attributes
 from episodes.partial import sync_folder
@@ -35,6 +37,8 @@ class EpisodeInfo:
     """Samples per stream, and of "commands"."""
     dropped: dict[str, int]
     """Samples that were lost while recording, per stream."""
+    edit: Edit
+    """What edits say of it; outcome and task in `attrs` are the edited ones."""
 
     @property
     def outcome(self) -> str:
@@ -49,6 +53,7 @@ class Dataset:
         self.path = path
         self._index = index
         self._files: dict[str, Path] = {}
+        self.edits = EditLog(path)
 
     @classmethod
     def create(cls, path: Path | str, contract: Contract) -> Dataset:
@@ -162,17 +167,25 @@ class Dataset:
             )
         return self._files[episode_id]
 
-    def infos(self) -> list[EpisodeInfo]:
-        """Every finished episode, sorted by id.
+    def infos(self, *, edited: bool = True) -> list[EpisodeInfo]:
+        """Every finished episode, sorted by id; with `edited`, without those that an edit excludes.
 
         Raises:
             EpisodeError: one of them is damaged, or belongs to another robot.
+            DatasetError: the edits are damaged.
         """
-        return [self.info(episode_id) for episode_id in self.ids()]
+        excluded = self.excluded() if edited else set()
+        return [self.info(i, edited=edited) for i in self.ids() if i not in excluded]
 
-    def info(self, episode_id: str) -> EpisodeInfo:
-        """One finished episode, without reading its samples."""
+    def excluded(self) -> set[str]:
+        """Ids that an edit leaves out of `infos` and so of everything that is made from the dataset."""
+        return {i for i, edit in self.edits.in_force().items() if edit.excluded}
+
+    def info(self, episode_id: str, *, edited: bool = True) -> EpisodeInfo:
+        """One finished episode (excluded ones too), without reading its samples; as recorded unless
+        `edited`."""
         path = self.file(episode_id)
+        edit = self.edits.in_force().get(episode_id, Edit()) if edited else Edit()
         with damage(path, "reading the attributes"), h5py.File(path, "r", locking=False) as file:
             attrs = get_attributes(file)
             groups = {**{str(name): group for name, group in file["streams"].items()}}
@@ -181,9 +194,10 @@ class Dataset:
             info = EpisodeInfo(
                 episode_id=episode_id,
                 path=path,
-                attrs=attrs,
+                attrs=attrs | edit.attributes(),
                 samples={name: int(count["samples"]) for name, count in counts.items()},
                 dropped={name: int(count["dropped"]) for name, count in counts.items()},
+                edit=edit,
             )
             complete, outcome, inside = bool(attrs["complete"]), attrs["outcome"], attrs["episode_id"]
         if not complete or inside != episode_id or outcome not in ("success", "failure", "unknown"):
@@ -195,8 +209,9 @@ class Dataset:
         return info
 
     def read(self, episode_id: str) -> Episode:
-        """Open a finished episode; close it after use."""
-        return Episode.open(self.file(episode_id))
+        """Open a finished episode with its edits; close it after use."""
+        edit = self.edits.in_force().get(episode_id, Edit())
+        return apply_edit(Episode.open(self.file(episode_id)), edit)
 
     def new_writer(self, **settings: Any) -> EpisodeWriter:
         """A writer for a new episode of this dataset; `settings` as for EpisodeWriter.
@@ -215,13 +230,26 @@ class Dataset:
         """Episode ids by split, {} before `set_splits`."""
         return {str(name): [str(i) for i in ids] for name, ids in self._index["splits"].items()}
 
-    def set_splits(self, seed: int, validation_fraction: float) -> dict[str, list[str]]:
-        """Divide all finished episodes into train and valid, and remember it."""
-        splits = split_ids(self.ids(), seed, validation_fraction)
+    def set_splits(
+        self,
+        seed: int,
+        validation_fraction: float,
+        *,
+        groups: Mapping[str, str] | None = None,
+        by: str = "episode",
+    ) -> dict[str, list[str]]:
+        """Divide the finished episodes that no edit excludes into train and valid, and remember it.
+
+        `groups` maps their ids to groups that stay together, and `by` says what the groups are.
+        """
+        excluded = self.excluded()
+        ids = [episode_id for episode_id in self.ids() if episode_id not in excluded]
+        splits = split_ids(ids, seed, validation_fraction, groups)
         index = {
             **self._index,
             "splits": splits,
             "split_seed": seed,
+            "split_by": by,
             "validation_fraction": validation_fraction,
         }
         try:
@@ -232,21 +260,44 @@ class Dataset:
         return splits
 
 
-def split_ids(ids: Iterable[str], seed: int, validation_fraction: float) -> dict[str, list[str]]:
+def apply_edit(episode: Episode, edit: Edit) -> Episode:
+    """Let `episode` read as `edit` says: outcome, task and the part that alignment takes."""
+    episode.attrs |= edit.attributes()
+    episode.window_ns = edit.window_ns(int(episode.attrs["started_ns"]))
+    return episode
+
+
+def split_ids(
+    ids: Iterable[str],
+    seed: int,
+    validation_fraction: float,
+    groups: Mapping[str, str] | None = None,
+) -> dict[str, list[str]]:
     """Divide ids into train and valid; which comes where depends on seed and id, not on numpy or on order.
 
-    With two episodes or more, and a fraction above 0, both sides get at least one.
+    Ids of one group (the id itself where `groups` has none) stay together: groups go to valid in a random
+    order as long as that brings its size nearer to the fraction. With two groups or more, and a fraction
+    above 0, both sides get at least one.
 
     Raises:
         DatasetError: the fraction is not in [0, 1).
     """
     if not 0.0 <= validation_fraction < 1.0:
         raise DatasetError(f"validation fraction {validation_fraction}: write a number from 0 to below 1.")
-    ordered = sorted(ids, key=lambda i: hashlib.sha256(f"{seed}:{i}".encode()).digest())
-    count = round(len(ordered) * validation_fraction)
+    members: dict[str, list[str]] = {}
+    for episode_id in ids:
+        members.setdefault((groups or {}).get(episode_id, episode_id), []).append(episode_id)
+    ordered = sorted(members, key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest())
+    wanted = round(sum(map(len, members.values())) * validation_fraction)
+    valid: list[str] = []
     if len(ordered) > 1 and validation_fraction > 0.0:
-        count = min(max(count, 1), len(ordered) - 1)
-    return {"train": sorted(ordered[count:]), "valid": sorted(ordered[:count])}
+        # The last one stays for training, whatever the fraction.
+        for group in ordered[:-1]:
+            if abs(len(valid) + len(members[group]) - wanted) < abs(len(valid) - wanted):
+                valid += members[group]
+        valid = valid or list(members[min(ordered, key=lambda group: len(members[group]))])
+    everyone = {episode_id for ids_of in members.values() for episode_id in ids_of}
+    return {"train": sorted(everyone - set(valid)), "valid": sorted(valid)}
 
 
 def write_json(path: Path, value: object) -> None:
@@ -267,6 +318,8 @@ def usable(dataset: Dataset) -> list[EpisodeInfo]:
     if infos:
         return infos
     hint = f"Collect some: armchair collect {dataset.path}"
+    if count := len(dataset.ids()):
+        hint = f"All {count} are excluded by edits: armchair episodes edit list {dataset.path}"
     if partials := dataset.partials():
         hint = f"There are {len(partials)} unfinished recordings: armchair episodes recover {partials[0]}"
-    raise DatasetError(f"{dataset.path}: the dataset holds no finished episode. {hint}")
+    raise DatasetError(f"{dataset.path}: the dataset holds no episode to use. {hint}")

@@ -9,12 +9,26 @@ from numpy.typing import NDArray
 from episodes.errors import EpisodeError
 
 JPEG_QUALITY = 95
+SUBSAMPLINGS = {
+    "444": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+    "422": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422,
+    "420": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
+}
+"""Colour at full width and height, at half width, at half of both; libjpeg's own default is 420."""
 
 
-def encode_jpeg(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """An RGB or grey picture (H, W, 3 or 1) as JPEG bytes, (n,) uint8."""
+def encode_jpeg(
+    picture: NDArray[np.uint8], quality: int = JPEG_QUALITY, subsampling: str = "420"
+) -> NDArray[np.uint8]:
+    """An RGB or grey picture (H, W, 3 or 1) as JPEG bytes, (n,) uint8.
+
+    OpenCV holds no lock while it encodes, so several threads encode at once.
+    """
     ordered = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR) if picture.shape[2] == 3 else picture
-    done, data = cv2.imencode(".jpg", ordered, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    settings = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    if picture.shape[2] == 3:
+        settings += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, SUBSAMPLINGS[subsampling]]
+    done, data = cv2.imencode(".jpg", ordered, settings)
     if not done:
         raise EpisodeError(f"a picture of shape {picture.shape} could not be encoded as JPEG.")
     return np.asarray(data, dtype=np.uint8).reshape(-1)

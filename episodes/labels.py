@@ -1,7 +1,8 @@
 """Rewards that a labeller gave to an episode: `labels/<labeller>/<id>.h5`, beside the raw files.
 
 r_t is the reward of the transition from frame t to frame t+1 and belongs to the frame at t+1, so that an
-aligned episode of T+1 frames has T rewards.
+aligned episode of T+1 frames has T rewards. A trim of the episode leaves its label files as they are: they
+remember for which part they were written, and reading cuts them to the part that counts now.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from episodes.aligned import align_episode
 from episodes.dataset import Dataset
 from episodes.errors import DatasetError
-from episodes.layout import DAMAGE, LIBVER, Attribute, get_attributes, put_attributes
+from episodes.layout import DAMAGE, LIBVER, Attribute, damage, get_attributes, put_attributes
 from episodes.partial import sync_folder
 
 SCHEMA = "armchair/labels/1"
@@ -26,7 +28,10 @@ RESERVED = ("truth", "none", "random", "zero", "constant", "average")
 """Rewards that are made rather than read from a file; no labeller may take their names."""
 
 _LABELLER = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")
-_OWN = ("schema", "labeller", "episode_id")
+_OWN = ("schema", "labeller", "episode_id", "trim_start_ns", "trim_end_ns")
+_UNTRIMMED = (None, None)
+
+Window = tuple[int | None, int | None]
 
 
 @dataclass(frozen=True)
@@ -63,13 +68,18 @@ def write_labels(
         DatasetError: a name, shape or value that cannot be, or the file cannot be written.
     """
     path = _path(dataset, labeller, episode_id)
-    dataset.file(episode_id)
+    window = _window_now(dataset, episode_id)
     values = np.asarray(reward, dtype=np.float32)
     mask = np.ones(values.shape, np.bool_) if valid is None else np.asarray(valid)
     if values.ndim != 1 or mask.shape != values.shape or mask.dtype != np.bool_:
         raise DatasetError(
             f"{path}: rewards of shape {values.shape}, validity of shape {mask.shape} and dtype "
             f"{mask.dtype}: both are (T,), validity is bool."
+        )
+    if window != _UNTRIMMED and len(values) != (kept := _kept(dataset, episode_id, window)[1]):
+        raise DatasetError(
+            f"{path}: {len(values)} rewards for an episode that is trimmed to {kept} transitions: it was "
+            "edited since. Label it again."
         )
     bad = np.flatnonzero(~np.isfinite(values) & mask)
     if len(bad):
@@ -81,7 +91,8 @@ def write_labels(
         with h5py.File(partial, "w", libver=LIBVER, locking=False) as file:
             file["reward"] = values
             file["valid"] = mask
-            put_attributes(file, {"schema": SCHEMA, "labeller": labeller, "episode_id": episode_id, **extra})
+            put_attributes(file, {"schema": SCHEMA, "labeller": labeller, "episode_id": episode_id})
+            put_attributes(file, {**_as_attributes(window), **extra})
         descriptor = os.open(partial, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -98,7 +109,9 @@ def write_labels(
 
 
 def read_labels(dataset: Dataset, labeller: str, episode_id: str) -> Labels:
-    """The rewards that `labeller` gave to an episode.
+    """The rewards that `labeller` gave to an episode, for the part that edits keep of it.
+
+    Transitions that were trimmed away when it was labelled, and are not any more, are not valid.
 
     Raises:
         DatasetError: there are none, or the file is damaged.
@@ -121,7 +134,52 @@ def read_labels(dataset: Dataset, labeller: str, episode_id: str) -> Labels:
         raise DatasetError(
             f"{path}: the label file is damaged ({' '.join(str(error).split())}). Delete it and label again."
         ) from error
+    then: Window = (own[3], own[4])  # type: ignore[assignment]
+    now = _window_now(dataset, episode_id)
+    if then != now:
+        first, count = _kept(dataset, episode_id, then)
+        if count != len(reward):
+            raise DatasetError(
+                f"{path}: {len(reward)} rewards for {count} transitions of episode {episode_id!r}: label it "
+                "again."
+            )
+        new_first, new_count = _kept(dataset, episode_id, now)
+        reward, valid = _moved(reward, valid, first - new_first, new_count)
     return Labels(reward, valid, attrs)
+
+
+def _window_now(dataset: Dataset, episode_id: str) -> Window:
+    edit = dataset.edits.in_force().get(episode_id)
+    path = dataset.file(episode_id)
+    if edit is None or edit.trim == _UNTRIMMED:
+        return _UNTRIMMED
+    with damage(path, "reading the attributes"), h5py.File(path, "r", locking=False) as file:
+        return edit.window_ns(int(file.attrs["started_ns"]))
+
+
+def _as_attributes(window: Window) -> dict[str, int]:
+    keys = zip(_OWN[3:], window, strict=True)
+    return {key: bound for key, bound in keys if bound is not None}
+
+
+def _kept(dataset: Dataset, episode_id: str, window: Window) -> tuple[int, int]:
+    """Number of the first transition that `window` keeps, and how many it keeps."""
+    with dataset.read(episode_id) as episode:
+        episode.window_ns = window
+        aligned = align_episode(episode, streams=())
+    return aligned.first, len(aligned)
+
+
+def _moved(
+    reward: NDArray[np.float32], valid: NDArray[np.bool_], offset: int, count: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Labels of `count` transitions of which the ones that there are begin at `offset`, maybe before them."""
+    new_reward, new_valid = np.zeros(count, np.float32), np.zeros(count, np.bool_)
+    start, stop = max(0, offset), min(count, offset + len(reward))
+    if start < stop:
+        new_reward[start:stop] = reward[start - offset : stop - offset]
+        new_valid[start:stop] = valid[start - offset : stop - offset]
+    return new_reward, new_valid
 
 
 def has_labels(dataset: Dataset, labeller: str, episode_id: str) -> bool:

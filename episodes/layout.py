@@ -58,6 +58,13 @@ class ExtraStream:
     dtype: str = "float64"
     names: tuple[str, ...] | None = None
     """Names of the entries, for vectors."""
+    encoding: str = "raw"
+    """raw, lzf, or jpeg for 8-bit pictures."""
+    unit: str = ""
+    topic: str = ""
+    """ROS topic that it was recorded from, if any."""
+    type: str = ""
+    """ROS type of that topic."""
 
 
 @dataclass(frozen=True)
@@ -81,14 +88,11 @@ class StreamSpec:
     @classmethod
     def of(cls, stream: ObservationStream, image_storage: str) -> StreamSpec:
         """The contract's `stream`; pictures that are not 8-bit (depth) are never stored as JPEG."""
-        encoding = "raw"
-        if stream.is_image:
-            encoding = "lzf" if image_storage == "jpeg" and stream.dtype != "uint8" else image_storage
         return cls(
             name=stream.name,
             shape=stream.shape,
             dtype=stream.dtype,
-            encoding=encoding,
+            encoding=encoding_of(stream, image_storage),
             kind="observation",
             names=stream.names,
             unit=stream.unit,
@@ -129,7 +133,29 @@ class StreamSpec:
             raise EpisodeError(
                 f"extra stream {stream.name!r}: {len(stream.names)} names do not fit shape {stream.shape}."
             )
-        return cls(stream.name, tuple(stream.shape), stream.dtype, names=stream.names)
+        among(f"encoding of extra stream {stream.name!r}", stream.encoding, ENCODINGS)
+        if stream.encoding == "jpeg" and (len(stream.shape) != 3 or stream.dtype != "uint8"):
+            raise EpisodeError(f"extra stream {stream.name!r}: only 8-bit pictures are stored as JPEG.")
+        return cls(
+            stream.name,
+            tuple(stream.shape),
+            stream.dtype,
+            encoding=stream.encoding,
+            names=stream.names,
+            unit=stream.unit,
+            topic=stream.topic,
+            type=stream.type,
+        )
+
+
+def encoding_of(stream: ObservationStream, image_storage: str) -> str:
+    """How the samples of `stream` are stored where pictures are wanted as `image_storage`.
+
+    Pictures that are not 8-bit (depth) are never stored as JPEG, and vectors are raw.
+    """
+    if not stream.is_image:
+        return "raw"
+    return "lzf" if image_storage == "jpeg" and stream.dtype != "uint8" else image_storage
 
 
 def among(what: str, value: str, known: Sequence[str]) -> None:

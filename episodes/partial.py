@@ -32,6 +32,10 @@ class DiskFullError(EpisodeError):
     """Raised when there is no room for the next block; what was written before is whole."""
 
 
+class GoneError(EpisodeError):
+    """Raised when the file was removed or moved while it was being recorded."""
+
+
 class Sink(Protocol):
     """What gathers samples in memory; writing the same block twice leaves one."""
 
@@ -101,11 +105,13 @@ class PartialFile:
 
         Raises:
             DiskFullError: there is no room; nothing was written.
+            GoneError: the file is not in its place any more; nothing was written.
             OSError, RuntimeError: the disk failed; the file is lost to this process, see `give_up`.
         """
         pending = sum(sink.pending_bytes for sink in sinks)
         if not pending:
             return
+        self._require_in_place()
         self._allot(self.file.id.get_filesize(), pending)
         for sink in sinks:
             sink.write_data()
@@ -123,8 +129,12 @@ class PartialFile:
 
         Datasets (path in the file) are cut to `rows`: a block that was not written whole does not count. May
         be called again where it was interrupted.
+
+        Raises:
+            GoneError: the file is not in its place any more.
         """
-        if self.partial.exists():
+        if not self._lies_at(self.path):
+            self._require_in_place()
             self.file.close()
             with h5py.File(self.partial, "r+", libver=LIBVER, locking=False) as file:
                 for dataset, count in rows.items():
@@ -137,10 +147,39 @@ class PartialFile:
         sync_folder(self.path.parent)
         self._release()
 
+    def _lies_at(self, path: Path) -> bool:
+        try:
+            return os.path.samestat(os.stat(path), os.fstat(self._handle))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def _require_in_place(self) -> None:
+        """A file without a name takes everything that is written to it, and keeps nothing."""
+        if self._lies_at(self.partial):
+            return
+        if os.fstat(self._handle).st_nlink == 0:
+            raise GoneError(
+                "the file was removed while it was being recorded, alone or with its folder, and what had "
+                "been recorded of this episode is gone with it. Start again: the folder is made anew"
+            )
+        try:
+            where = os.readlink(f"/proc/self/fd/{self._handle}")
+        except OSError:
+            where = "the place where it lies now"
+        raise GoneError(
+            "the file was moved while it was being recorded, and the episode ends there. Salvage it: "
+            f"armchair episodes recover {where}"
+        )
+
+    def abandon(self) -> None:
+        """Let go of a file that is not in its place any more."""
+        self.file.close()
+        self._release()
+
     def discard(self) -> None:
         """Remove the file."""
         self.file.close()
-        self.partial.unlink()
+        self.partial.unlink(missing_ok=True)
         self._release()
 
     def give_up(self) -> None:

@@ -59,6 +59,9 @@ class PrepareConfig:
     """Share of episodes in mask/valid, for a dataset without splits of its own."""
     split_seed: int = 0
     """Seed of that split."""
+    image_storage: Literal["plain", "lzf"] = "plain"
+    """How pictures are stored: plain lies as it is in the file, so that `episodes.windows` reads it at the
+    speed of memory; lzf is smaller and read through HDF5."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ def prepare(
     outcomes: Iterable[str] = ("success", "failure", "unknown"),
     validation_fraction: float = 0.1,
     split_seed: int = 0,
+    image_storage: Literal["plain", "lzf"] = "plain",
 ) -> Prepared:
     """Align every episode and write one training file, all or nothing; one episode is in memory at a time.
 
@@ -96,6 +100,7 @@ def prepare(
         outcomes: take only episodes with these outcomes.
         validation_fraction: share of episodes in mask/valid where the dataset has no splits.
         split_seed: seed of that split.
+        image_storage: "plain" or "lzf", see PrepareConfig.
 
     Raises:
         DatasetError: no episodes, an unknown stream or reward, labels that do not fit.
@@ -128,7 +133,7 @@ def prepare(
                 demo = data.create_group(f"demo_{number}")
                 with dataset.read(info.episode_id) as episode:
                     aligned = align_episode(episode, streams)
-                    _write_demo(demo, dataset, episode, aligned, reward, names)
+                    _write_demo(demo, dataset, episode, aligned, reward, names, image_storage)
                 total += len(aligned)
                 for reason, count in aligned.skipped.items():
                     skipped[reason] = skipped.get(reason, 0) + count
@@ -156,6 +161,7 @@ def _write_demo(
     aligned: AlignedEpisode,
     reward: str | None,
     names: Iterable[str],
+    image_storage: str,
 ) -> None:
     length = len(aligned)
     bad = np.flatnonzero(~np.isfinite(aligned.actions).all(axis=1))
@@ -166,7 +172,7 @@ def _write_demo(
         )
     for name, values in aligned.observations.items():
         packing: dict[str, Any] = {}
-        if values.ndim == 4:
+        if values.ndim == 4 and image_storage == "lzf":
             packing = {"chunks": (1, *values.shape[1:]), "compression": "lzf"}
         demo.create_dataset(f"obs/{name}", data=values[:-1], **packing)
         demo.create_dataset(f"next_obs/{name}", data=values[1:], **packing)
@@ -266,6 +272,7 @@ def main(config: PrepareConfig) -> int:
             outcomes=config.outcomes,
             validation_fraction=config.validation_fraction,
             split_seed=config.split_seed,
+            image_storage=config.image_storage,
         )
     console.print(f"{made.path}: {made.episodes} episodes, {made.transitions} transitions", soft_wrap=True)
     console.print(f"  streams {', '.join(config.streams)}; rewards {config.reward or 'none'}")

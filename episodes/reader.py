@@ -107,6 +107,27 @@ class Stream:
             raise ValueError("the offsets of the pictures do not fit their bytes")
         return offsets
 
+    def stored(self) -> Iterator[NDArray[Any]]:
+        """Each sample in turn without decoding: the bytes (n,) of a JPEG, else the sample itself.
+
+        Raises:
+            EpisodeError: the samples are damaged.
+        """
+        if self.encoding != "jpeg":
+            for block in self.blocks():
+                yield from block
+            return
+        with damage(self._path, f"reading stream {self.name!r}"):
+            ends = self._offsets
+        first = 0
+        while first < len(ends):
+            start = int(ends[first - 1]) if first else 0
+            last = max(first + 1, int(np.searchsorted(ends, start + _HASH_BLOCK_BYTES, "right")))
+            with damage(self._path, f"reading stream {self.name!r}"):
+                data = np.asarray(self._group["data"][start : int(ends[last - 1])], dtype=np.uint8)
+            yield from np.split(data, ends[first : last - 1] - start)
+            first = last
+
     def blocks(self) -> Iterator[NDArray[Any]]:
         """All samples in blocks of about 16 MiB, for work that must not hold everything in memory."""
         size = max(1, int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize)
@@ -155,6 +176,8 @@ class Episode:
         if self.attrs["schema"] != SCHEMA:
             raise ValueError(f"schema {self.attrs['schema']!r} where {SCHEMA!r} belongs")
         self.episode_id = str(self.attrs["episode_id"])
+        self.window_ns: tuple[int | None, int | None] = (None, None)
+        """First and last tick that alignment keeps; set by a dataset whose edits trim the episode."""
         self.streams: dict[str, Stream] = {
             str(name): Stream(path, str(name), group) for name, group in file["streams"].items()
         }

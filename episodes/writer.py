@@ -34,7 +34,7 @@ from episodes.layout import (
     among,
     empty_image,
 )
-from episodes.partial import DiskFullError, PartialFile, one_line
+from episodes.partial import DiskFullError, GoneError, PartialFile, one_line
 from episodes.sinks import CommandSink, EventSink, Sink, StreamSink
 
 __all__ = ["HORIZON", "TERMINATED", "EpisodeWriter", "ExtraStream", "Source"]
@@ -205,6 +205,8 @@ class EpisodeWriter:
                 f"{self.path}: {error}: the episode was closed as a failure with what had been recorded. "
                 "Make room before the next one."
             ) from error
+        except GoneError as error:
+            raise self._gone(error) from error
         except (OSError, RuntimeError) as error:
             raise self._broken(error) from error
         self._flushed_at_ns = self._monotonic_ns()
@@ -275,9 +277,16 @@ class EpisodeWriter:
         }
         try:
             self._file.finish(groups, rows)
+        except GoneError as error:
+            raise self._gone(error) from error
         except (OSError, RuntimeError) as error:
             raise self._broken(error) from error
         self._state = "finished"
+
+    def _gone(self, error: GoneError) -> EpisodeError:
+        self._state = "broken"
+        self._file.abandon()
+        return EpisodeError(f"{self.partial}: {error}.")
 
     def _broken(self, error: Exception) -> EpisodeError:
         self._state = "broken"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from episodes.errors import ConfigError
 from reward.clients.protocol import Judge, identity
 from reward.frames import Frames, digests
-from reward.optimise import LabelledPairs
-from reward.pairs import Pairs, Selection, select_pairs, uniform_pairs
+from reward.pairs import LabelledPairs, Pairs, Selection, select_pairs, uniform_pairs
 from reward.store import DrawnPair, LabelStore, answer_key
 
 
@@ -87,10 +86,10 @@ def draw_pairs(
     return found
 
 
-def labelled_pairs(store: LabelStore, labels: str, frames: Frames, held_out: float) -> LabelledPairs:
-    """All pairs of a label set that have a label; which are held out depends on the key of the answer
-    alone."""
-    pairs = store.drawn(labels)
+def labelled_pairs(
+    store: LabelStore, pairs: Sequence[DrawnPair], frames: Frames, held_out: float
+) -> LabelledPairs:
+    """Those of `pairs` that have a label; which are held out depends on the key of the answer alone."""
     outcomes = store.outcomes({pair.key for pair in pairs})
     kept = [(pair, label) for pair in pairs if (label := _label(outcomes, pair)) is not None]
     return LabelledPairs(

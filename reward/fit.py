@@ -77,7 +77,7 @@ def main(config: FitConfig) -> int:
             spill=dataset.path / ".cache" / "frames.npy",
             progress=lambda done, total: bar.update(reading, completed=done, total=total),
         )
-        pairs = labelled_pairs(store, labels, frames, config.model.held_out)
+        pairs = labelled_pairs(store, store.drawn(labels), frames, config.model.held_out)
         fitting = bar.add_task("epochs", total=config.model.optimise.epochs)
         fitted = fit_reward(
             frames,

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from episodes.errors import ConfigError
 from reward.frames import Frames
 from reward.model import RewardModel
-from reward.optimise import Epoch, LabelledPairs, OptimiseConfig, evaluate, fit, resolve_precision
+from reward.optimise import Epoch, OptimiseConfig, evaluate, fit, resolve_precision
+from reward.pairs import LabelledPairs
 from reward.preference import NetworkConfig, RewardEnsemble, predict
 from reward.quality import Quality, reward_quality
 from reward.regions import Box, active_box, whole

@@ -18,7 +18,6 @@ from reward.clients.protocol import Judge, Outcome
 from reward.drawing import DrawConfig, draw_pairs
 from reward.frames import Frames, image_stream, load_frames
 from reward.judging import JudgeConfig, label_set_name, make_judge
-from reward.model import load_model, model_hash, pick_device
 from reward.store import FILE, Budget, DrawnPair, LabelStore
 
 
@@ -94,6 +93,9 @@ def _draw(
             "armchair fit "
             f"{config.dataset} makes one."
         )
+    # Loads torch, which labelling uniform pairs has no need to wait for.
+    from reward.model import load_model, model_hash, pick_device
+
     model = load_model(config.reward, pick_device("auto"))
     if model.stream != stream:
         raise ConfigError(

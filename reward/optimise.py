@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,10 +12,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from episodes.errors import ConfigError, LabelError
 from policy.checkpoint import load_state, save_state
+from reward.pairs import LabelledPairs
 from reward.preference import RewardEnsemble, autocast, preference_loss, soften
 
 
@@ -33,8 +36,9 @@ class OptimiseConfig:
     """held_out_loss: stop after `patience` epochs without a better Bradley-Terry loss on held-out pairs,
     and take the best epoch. accuracy: stop when the members' mean training accuracy exceeds `accuracy`,
     the paper's rule, which never fires when more than 1 − accuracy of the labels are wrong."""
-    patience: int = 6
-    """Epochs without a better held-out loss."""
+    patience: int = 10
+    """Epochs without a better held-out loss. The first round holds out about a hundred pairs, whose loss
+    moves by chance more than it falls in a few epochs."""
     accuracy: float = 0.97
     """Training accuracy that ends the fit under early_stop=accuracy."""
     mistakes: float = 0.1
@@ -54,27 +58,6 @@ class OptimiseConfig:
             raise ConfigError(f"margin {self.margin} is out of range: 0 <= margin < 0.5.")
         if self.batch_pairs < 1 or self.epochs < 1 or self.patience < 1:
             raise ConfigError("batch_pairs, epochs and patience are 1 or more.")
-
-
-@dataclass(frozen=True, eq=False)
-class LabelledPairs:
-    """Pairs of frames with labels."""
-
-    first: NDArray[np.int64]
-    """(n,) rows of the frames."""
-    second: NDArray[np.int64]
-    label: NDArray[np.float32]
-    """(n,) P(second preferred): 0, 1, or 0.5 for a tie."""
-    held_out: NDArray[np.bool_]
-    """(n,) never trained on."""
-
-    def __len__(self) -> int:
-        return len(self.label)
-
-    def part(self, held_out: bool) -> LabelledPairs:
-        """Only the held-out pairs, or only the others."""
-        rows = self.held_out == held_out
-        return LabelledPairs(self.first[rows], self.second[rows], self.label[rows], self.held_out[rows])
 
 
 @dataclass(frozen=True)
@@ -113,8 +96,8 @@ def fit(
 ) -> list[Epoch]:
     """Fit `ensemble` in place to `pairs` of cropped uint8 `images` (n, height, width, 3).
 
-    Every member shuffles for itself. One step draws the next batch of each member, adds their losses and
-    makes one Adam step over all members.
+    Every member shuffles for itself and makes its own Adam steps, which is the same as one Adam over the
+    sum of the members' losses. The early stop looks at the mean over members.
 
     Args:
         ensemble: as it stands, fresh or fitted before (warm start).
@@ -142,37 +125,94 @@ def fit(
             f"no held-out pair among {len(pairs)}: label more pairs, or stop without them "
             "(--optimise.early-stop none)."
         )
-    device = ensemble.mean.device
-    precision = resolve_precision(config.precision, device)
     run = _Run(
-        ensemble,
-        torch.optim.AdamW(
-            ensemble.members.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        ),
-        np.random.default_rng([seed, len(pairs)]),
+        ensemble, config, [np.random.default_rng([seed, len(pairs), k]) for k in range(len(ensemble.members))]
     )
     if checkpoint is not None and checkpoint.is_file():
         run.take_up(checkpoint, key)
-    while len(run.history) < config.epochs and not run.finished(config):
-        loss, accuracy = _one_pass(ensemble, images, train, config, precision, run.optimiser, run.generator)
-        held_loss, held_accuracy = evaluate(ensemble, images, check, config.mistakes, precision)
-        run.add(Epoch(loss, accuracy, held_loss, held_accuracy))
-        if checkpoint is not None:
-            run.save(checkpoint, key)
-        if progress is not None:
-            progress(len(run.history), config.epochs)
+    with _workers(ensemble) as pool:
+        while len(run.history) < config.epochs and not run.finished():
+            passes = [pool.submit(member.one_pass, images, train, check) for member in run.members]
+            run.add([done.result() for done in passes])
+            if checkpoint is not None:
+                run.save(checkpoint, key)
+            if progress is not None:
+                progress(len(run.history), config.epochs)
     if config.early_stop == "held_out_loss":
         ensemble.members.load_state_dict(run.best_state)
     return run.history
+
+
+@contextmanager
+def _workers(ensemble: RewardEnsemble) -> Iterator[ThreadPoolExecutor]:
+    """Threads that fit one member each, with one CPU thread inside.
+
+    Members need nothing of each other within an epoch, so threads side by side wait for each other once an
+    epoch.
+    CPU threads within a convolution wait dozens of times per step, which crawls when another process wants
+    the cores. What comes out does not depend on the number of threads.
+    """
+    before = torch.get_num_threads()
+    count = 1 if ensemble.mean.device.type == "cuda" else max(1, min(before, len(ensemble.members)))
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(count, "member", initializer=lambda: torch.set_num_threads(1)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(before)
+
+
+@dataclass(frozen=True, eq=False)
+class _Member:
+    """One network with all that its own fit needs."""
+
+    ensemble: RewardEnsemble
+    network: nn.Module
+    optimiser: torch.optim.Optimizer
+    generator: np.random.Generator
+    config: OptimiseConfig
+
+    def one_pass(self, images: NDArray[np.uint8], train: LabelledPairs, check: LabelledPairs) -> Epoch:
+        """One epoch over `train` in an order of its own, then the figures on `check`."""
+        config = self.config
+        precision = resolve_precision(config.precision, self.ensemble.mean.device)
+        order = self.generator.permutation(len(train))
+        loss = right = 0.0
+        for start in range(0, len(train), config.batch_pairs):
+            rows = order[start : start + config.batch_pairs]
+            shift = self.generator.integers(-config.shift, config.shift + 1, size=2)
+            difference, label = _differences(
+                self.ensemble, self.network, images, train, rows, precision, (int(shift[0]), int(shift[1]))
+            )
+            losses = preference_loss(difference, soften(label, config.margin), config.mistakes)
+            self.optimiser.zero_grad(set_to_none=True)
+            losses.mean().backward()
+            self.optimiser.step()
+            loss += float(losses.detach().sum())
+            right += _agreements(difference.detach(), label)
+        held_out = _evaluate_member(self.ensemble, self.network, images, check, config.mistakes, precision)
+        return Epoch(loss / len(train), right / len(train), *held_out)
 
 
 class _Run:
     """What a fit knows between epochs."""
 
     def __init__(
-        self, ensemble: RewardEnsemble, optimiser: torch.optim.Optimizer, generator: np.random.Generator
+        self, ensemble: RewardEnsemble, config: OptimiseConfig, generators: Sequence[np.random.Generator]
     ) -> None:
-        self.ensemble, self.optimiser, self.generator = ensemble, optimiser, generator
+        self.ensemble, self.config = ensemble, config
+        self.members = [
+            _Member(
+                ensemble,
+                network,
+                torch.optim.AdamW(
+                    network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+                ),
+                generator,
+                config,
+            )
+            for network, generator in zip(ensemble.members, generators, strict=True)
+        ]
         self.history: list[Epoch] = []
         self.best_state = self._weights()
 
@@ -184,8 +224,9 @@ class _Run:
         """Number of the epoch with the lowest held-out loss, the first of equals."""
         return min(range(len(self.history)), key=lambda k: self.history[k].held_out_loss)
 
-    def add(self, epoch: Epoch) -> None:
-        """Take the figures of an epoch that was just made."""
+    def add(self, figures: Sequence[Epoch]) -> None:
+        """Take the members' figures of an epoch that was just made."""
+        epoch = Epoch(*np.mean([astuple(each) for each in figures], axis=0).tolist())
         if not np.isfinite(epoch.train_loss):
             raise LabelError(
                 f"epoch {len(self.history) + 1}: the loss is {epoch.train_loss}, the fit diverged: lower "
@@ -195,13 +236,14 @@ class _Run:
         if self.best == len(self.history) - 1:
             self.best_state = self._weights()
 
-    def finished(self, config: OptimiseConfig) -> bool:
+    def finished(self) -> bool:
         """Whether the early stop fires."""
-        if not self.history or config.early_stop == "none":
+        rule = self.config.early_stop
+        if not self.history or rule == "none":
             return False
-        if config.early_stop == "accuracy":
-            return self.history[-1].train_accuracy > config.accuracy
-        return len(self.history) - 1 - self.best >= config.patience
+        if rule == "accuracy":
+            return self.history[-1].train_accuracy > self.config.accuracy
+        return len(self.history) - 1 - self.best >= self.config.patience
 
     def save(self, path: Path, key: str) -> None:
         """Write everything that the next epoch depends on."""
@@ -209,8 +251,8 @@ class _Run:
             "key": key,
             "members": self._weights(),
             "best": self.best_state,
-            "optimiser": self.optimiser.state_dict(),
-            "generator": self.generator.bit_generator.state,
+            "optimisers": [member.optimiser.state_dict() for member in self.members],
+            "generators": [member.generator.bit_generator.state for member in self.members],
             "history": [astuple(epoch) for epoch in self.history],
         }
         save_state(path, state, len(self.history))
@@ -222,87 +264,79 @@ class _Run:
             return
         self.ensemble.members.load_state_dict(state["members"])
         self.best_state = {name: value.to(self.ensemble.mean.device) for name, value in state["best"].items()}
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.generator.bit_generator.state = state["generator"]
+        for member, optimiser, generator in zip(
+            self.members, state["optimisers"], state["generators"], strict=True
+        ):
+            member.optimiser.load_state_dict(optimiser)
+            member.generator.bit_generator.state = generator
         self.history = [Epoch(*figures) for figures in state["history"]]
-
-
-def _one_pass(
-    ensemble: RewardEnsemble,
-    images: NDArray[np.uint8],
-    pairs: LabelledPairs,
-    config: OptimiseConfig,
-    precision: Literal["bf16", "fp32"],
-    optimiser: torch.optim.Optimizer,
-    generator: np.random.Generator,
-) -> tuple[float, float]:
-    orders = [generator.permutation(len(pairs)) for _ in ensemble.members]
-    loss_sum = right = 0.0
-    for start in range(0, len(pairs), config.batch_pairs):
-        optimiser.zero_grad(set_to_none=True)
-        for member, order in zip(ensemble.members, orders, strict=True):
-            rows = order[start : start + config.batch_pairs]
-            difference, label = _differences(
-                ensemble, member, images, pairs, rows, config.shift, precision, generator
-            )
-            losses = preference_loss(difference, soften(label, config.margin), config.mistakes)
-            losses.mean().backward()
-            loss_sum += float(losses.detach().sum())
-            right += _agreements(difference.detach(), label)
-        optimiser.step()
-    count = len(pairs) * len(ensemble.members)
-    return loss_sum / count, right / count
 
 
 def _differences(
     ensemble: RewardEnsemble,
-    member: torch.nn.Module,
+    network: nn.Module,
     images: NDArray[np.uint8],
     pairs: LabelledPairs,
     rows: NDArray[np.int64],
-    shift: int,
     precision: Literal["bf16", "fp32"],
-    generator: np.random.Generator,
+    shift: tuple[int, int] = (0, 0),
 ) -> tuple[Tensor, Tensor]:
+    """r̂(second) − r̂(first) and labels of `rows` of `pairs`, pictures moved down and right by `shift`."""
     device = ensemble.mean.device
     both = np.concatenate([pairs.first[rows], pairs.second[rows]])
-    frames = ensemble.prepare(torch.from_numpy(images[both]).to(device))
-    if shift:
-        down, right = generator.integers(-shift, shift + 1, size=2)
-        frames = torch.nn.functional.pad(frames, (shift,) * 4, mode="replicate")[
-            :,
-            :,
-            shift + down : shift + down + images.shape[1],
-            shift + right : shift + right + images.shape[2],
-        ]
+    frames = moved(ensemble.prepare(torch.from_numpy(images[both]).to(device)), *shift)
     with autocast(device, precision):
-        reward = member(frames)
+        reward = network(frames)
     first, second = reward.chunk(2)
     return second - first, torch.from_numpy(pairs.label[rows]).to(device)
 
 
-@torch.inference_mode()
+def moved(pictures: Tensor, down: int, right: int) -> Tensor:
+    """(batch, 3, height, width) moved by whole pixels; what comes in repeats the border."""
+    if down == right == 0:
+        return pictures
+    height, width = pictures.shape[2:]
+    rows = (torch.arange(height, device=pictures.device) - down).clamp_(0, height - 1)
+    columns = (torch.arange(width, device=pictures.device) - right).clamp_(0, width - 1)
+    stored = pictures.permute(0, 2, 3, 1)
+    return stored.index_select(1, rows).index_select(2, columns).permute(0, 3, 1, 2)
+
+
 def evaluate(
     ensemble: RewardEnsemble,
     images: NDArray[np.uint8],
     pairs: LabelledPairs,
     mistakes: float,
     precision: Literal["bf16", "fp32"],
-    batch_pairs: int = 256,
 ) -> tuple[float, float]:
     """Bradley-Terry loss and accuracy on `pairs`, means over members; NaN without pairs."""
+    figures = [
+        _evaluate_member(ensemble, network, images, pairs, mistakes, precision)
+        for network in ensemble.members
+    ]
+    loss, accuracy = np.mean(figures, axis=0).tolist()
+    return loss, accuracy
+
+
+@torch.inference_mode()
+def _evaluate_member(
+    ensemble: RewardEnsemble,
+    network: nn.Module,
+    images: NDArray[np.uint8],
+    pairs: LabelledPairs,
+    mistakes: float,
+    precision: Literal["bf16", "fp32"],
+    batch_pairs: int = 256,
+) -> tuple[float, float]:
     if len(pairs) == 0:
         return float("nan"), float("nan")
     loss = right = 0.0
-    nothing = np.random.default_rng(0)
     for start in range(0, len(pairs), batch_pairs):
         rows = np.arange(start, min(start + batch_pairs, len(pairs)))
-        for member in ensemble.members:
-            difference, label = _differences(ensemble, member, images, pairs, rows, 0, precision, nothing)
-            loss += float(preference_loss(difference, label, mistakes).sum())
-            right += _agreements(difference, label)
-    count = len(pairs) * len(ensemble.members)
-    return loss / count, right / count
+        difference, label = _differences(ensemble, network, images, pairs, rows, precision)
+        loss += float(preference_loss(difference, label, mistakes).sum())
+        right += _agreements(difference, label)
+    return loss / len(pairs), right / len(pairs)
 
 
 def _agreements(difference: Tensor, label: Tensor) -> float:

@@ -1,8 +1,10 @@
-"""Which pairs of frames to ask about. Rows are frames; all selections work on frames of any episodes."""
+"""Pairs of frames: which to ask about, and what became of them. Rows are frames; all selections work on
+frames of any episodes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -16,6 +18,27 @@ Pairs = NDArray[np.int64]
 
 MOST_DRAWS = 50
 """Rounds of drawing before a dataset counts as exhausted."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledPairs:
+    """Pairs of frames with labels."""
+
+    first: NDArray[np.int64]
+    """(n,) rows of the frames."""
+    second: NDArray[np.int64]
+    label: NDArray[np.float32]
+    """(n,) P(second preferred): 0, 1, or 0.5 for a tie."""
+    held_out: NDArray[np.bool_]
+    """(n,) never trained on."""
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def part(self, held_out: bool) -> LabelledPairs:
+        """Only the held-out pairs, or only the others."""
+        rows = self.held_out == held_out
+        return LabelledPairs(self.first[rows], self.second[rows], self.label[rows], self.held_out[rows])
 
 
 def uniform_pairs(

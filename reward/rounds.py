@@ -26,10 +26,9 @@ from reward.fitting import CHECKPOINT, RewardConfig, fit_reward
 from reward.frames import Frames, image_stream, load_frames
 from reward.judging import JudgeConfig, label_set_name, make_judge
 from reward.model import CARD, RewardModel, load_model, pick_device, save_model
-from reward.optimise import LabelledPairs
-from reward.pairs import Selection
+from reward.pairs import LabelledPairs, Selection
 from reward.quality import Quality
-from reward.store import FILE, Budget, LabelStore
+from reward.store import FILE, Budget, DrawnPair, LabelStore
 
 PARTS = 100
 """Steps of the progress bar for the labels, and again for the fit, of a round."""
@@ -123,12 +122,13 @@ def run(config: RoundsConfig, progress: Callable[[int, int], None] | None = None
     report = progress or (lambda done, total: None)
     total = 2 * PARTS * len(config.pairs)
     rounds: list[Round] = []
+    drawn: list[DrawnPair] = []
     state = _State("", None, None)
     with LabelStore(dataset.path / FILE) as store:
         for number in range(len(config.pairs)):
             at = 2 * PARTS * number
-            _ask(config, number, store, labels, frames, judge, state, _part(report, at, total))
-            pairs = labelled_pairs(store, labels, frames, config.model.held_out)
+            drawn += _ask(config, number, store, labels, frames, judge, state, _part(report, at, total))
+            pairs = labelled_pairs(store, drawn, frames, config.model.held_out)
             folder = out / f"round-{number}"
             key = _key(config, number, state.key, pairs)
             model = _finished(folder, key, device)
@@ -149,7 +149,7 @@ def run(config: RoundsConfig, progress: Callable[[int, int], None] | None = None
                 state = _State(key, model, fitted.rewards)
             else:
                 state = _State(key, model, None)
-            rounds.append(_round(model, sum(config.pairs[: number + 1])))
+            rounds.append(_round(model, len(drawn)))
             report(at + 2 * PARTS, total)
         spent = store.spending()
         if state.model is not None:
@@ -178,7 +178,7 @@ def _ask(
     judge: Judge,
     state: _State,
     progress: Callable[[int, int], None],
-) -> None:
+) -> tuple[DrawnPair, ...]:
     draw = DrawConfig(
         pairs=config.pairs[number],
         selection=config.selection if number else "uniform",
@@ -191,6 +191,7 @@ def _ask(
         rewards = state.model.rewards(frames.images)
     pairs = draw_pairs(store, labels, frames, judge, draw, rewards=rewards, model=state.key)
     ask_pairs(store, frames, judge, pairs, budget=config.budget, progress=progress)
+    return pairs
 
 
 def _part(report: Callable[[int, int], None], at: int, total: int) -> Callable[[int, int], None]:

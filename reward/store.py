@@ -4,8 +4,8 @@ An answer's key is a hash over the content of both pictures, the prompt version,
 settings, so the same question is paid once, whoever asks and in whichever dataset run. A paid question is
 reserved before it is sent and its answer committed before anything else happens: a process that is killed
 at any point loses no answer that had arrived, and leaves a reservation for a question that was in flight.
-Such a question may have been charged, so it counts against the budget and is not sent again unless that is asked
-for.
+Such a question may have been charged, so it counts against the budget and is not sent again unless that is
+asked for.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def stack_description(stack_type: type) -> LaunchDescription:
 
 
 def stack_from_text(stack_type: type, given: dict[str, str]) -> Any:
-    """The stack dataclass from launch arguments, which are text; '' stands for None.
+    """The stack dataclass from launch arguments, which are text; '' stands for None, commas divide a list.
 
     Raises:
         ConfigError: a text that is no value of its field's type.
@@ -76,6 +76,8 @@ def _value(name: str, kind: Any, text: str) -> Any:
         if text not in choices:
             raise ConfigError(f"launch argument {name}:={text}: {did_you_mean(text, choices)}")
         return text
+    if typing.get_origin(kind) is tuple:
+        return tuple(filter(None, text.split(",")))
     options = typing.get_args(kind) or (kind,)
     if type(None) in options and not text:
         return None
@@ -87,6 +89,8 @@ def _value(name: str, kind: Any, text: str) -> Any:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(value)
     return "" if value is None else str(value)
 
 

@@ -47,14 +47,15 @@ class Stop:
 @dataclass
 class _Reader:
     subscription: Subscription
-    handler: Callable[[Any], None]
+    handler: Callable[..., None]
     newest: bool
+    info: bool = False
 
 
 class TakeLoop:
     """Dispatches a node's subscriptions, services (parameter services too), clients and deadlines.
 
-    Handlers run one after another in the calling thread. Everything must be created before the loop runs.
+    Handlers run one after another in the calling thread.
     """
 
     def __init__(self, node: Node, stop: Stop | None = None) -> None:
@@ -72,15 +73,25 @@ class TakeLoop:
         message_type: type,
         topic: str,
         qos: QoSProfile,
-        handler: Callable[[Any], None],
+        handler: Callable[..., None],
         *,
         newest: bool = False,
+        info: bool = False,
     ) -> Subscription:
-        """Call `handler(message)` for each message, or with `newest` only for the last one that waits."""
+        """Call `handler(message)` for each message, or with `newest` only for the last one that waits.
+
+        With `info` it is `handler(message, info)`, where info holds rmw's publication_sequence_number.
+        """
         subscription = self.node.create_subscription(message_type, topic, handler, qos)
-        self._readers[subscription.handle.pointer] = _Reader(subscription, handler, newest)
+        self._readers[subscription.handle.pointer] = _Reader(subscription, handler, newest, info)
         self._wait_set = None
         return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Take a subscription back; from a deadline's handler or from outside, not from a message's."""
+        del self._readers[subscription.handle.pointer]
+        self._wait_set = None
+        self.node.destroy_subscription(subscription)
 
     def trigger(self, name: str, handler: Callable[[Reply], None]) -> None:
         """A std_srvs/Trigger service; the handler answers through its argument, at once or later."""
@@ -154,7 +165,10 @@ class TakeLoop:
         if reader.newest:
             while (later := handle.take_message(kind, False)) is not None:
                 taken = later
-        reader.handler(taken[0])
+        if reader.info:
+            reader.handler(taken[0], taken[1])
+        else:
+            reader.handler(taken[0])
         return True
 
     def _answer(self, service: Any) -> bool:

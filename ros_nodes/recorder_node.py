@@ -1,41 +1,42 @@
 """Records every stream of the contract, and the commands, into episode files.
 
-    subscribes  the observation topics of the contract, the topics that its actions are recorded from,
-                episode/truth (lock-step)
-    publishes   episode/status DiagnosticStatus (latched), recorder/ack Header (lock-step)
-    services    ~/start ~/stop ~/success ~/failure ~/discard Trigger, ~/ready
+    subscribes  the observation topics of the contract and those under `recorded`, the topics that its actions
+                are recorded from, episode/truth (lock-step)
+    publishes   episode/status DiagnosticStatus (latched), task String (latched), recorder/ack Header
+                (lock-step)
+    services    ~/start ~/stop ~/success ~/failure ~/discard ~/rerecord Trigger, ~/record SetBool, ~/ready
 
-A file is closed whatever happens: by SIGINT and SIGTERM as a failure, by a full disk as a failure, never as
-a success that nobody declared. In lock-step a tick is acknowledged once all of it is here, so that the
-simulation cannot run ahead.
+A file is closed whatever happens: by SIGINT and SIGTERM as a failure, by a full disk, a dead camera or a
+clock that is set as a failure, never as a success that nobody declared. In lock-step a tick is acknowledged
+once all of it is here, so that the simulation cannot run ahead.
 """
 
 from __future__ import annotations
 
-import shutil
 import sys
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
 
-from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+import cv2
 from rclpy.node import Node
 
 from episodes.contract import load_contract
-from episodes.dataset import Dataset
-from episodes.errors import ArmchairError, ConfigError
-from episodes.writer import EpisodeWriter
-from ros_nodes import qos
-from ros_nodes.loop import Reply, TakeLoop
+from episodes.errors import ConfigError
+from episodes.jpeg import SUBSAMPLINGS
+from episodes.layout import ENCODINGS
+from ros_nodes.loop import TakeLoop
 from ros_nodes.parameters import current
-from ros_nodes.recorder_sources import LockstepSources, RealtimeSources
-from ros_nodes.recording import Recording
-from ros_nodes.retake import make_way
+from ros_nodes.recorder.lockstep import LockstepSources
+from ros_nodes.recorder.opening import Opening
+from ros_nodes.recorder.parts import PictureSettings
+from ros_nodes.recorder.realtime import RealtimeSources, SourceSettings
+from ros_nodes.recorder.reporting import Reporting
+from ros_nodes.recorder.takes import Takes
 from ros_nodes.shell import Readiness, is_lockstep, run_node
-from sim.record import TRUTH
-from sim.world import EPISODE_START_NS
 
-STATUS_PERIOD_NS = 1_000_000_000
+STAMPS = ("header", "receive")
+SETTABLE = ("task", "operator", "dataset", "episode_id", "ended_by")
+"""Parameters that say what the next episode is; the others are locked while the node runs."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,28 @@ class RecorderConfig:
     """Id of the next episode; empty: a random one."""
     ended_by: str = "operator"
     """Termination reason of the next episode that is closed by a service."""
-    image_storage: str = "lzf"
-    """How pictures are stored: lzf, raw or jpeg."""
+    image_storage: str = ""
+    """How 8-bit pictures are stored: jpeg, lzf or raw; empty: lzf in lock-step, jpeg in real time."""
+    jpeg_quality: int = 95
+    """Quality of JPEG, 1 to 100."""
+    jpeg_subsampling: str = "420"
+    """Colour of JPEG at full size (444), half the width (422) or half of both (420)."""
+    encoders: int = 2
+    """Threads that encode pictures."""
     buffer_mib: int = 256
     """Memory for samples that wait for the disk; beyond it they are dropped and counted."""
+    disk_reserve_mib: int = 256
+    """Low-water mark: with less than this free, an episode ends as a failure, and none is begun."""
+    room_s: float = 60.0
+    """An episode is begun only where the disk holds this much of it besides."""
+    stamps: str = "header"
+    """Source stamps: 'header', or 'receive' for sensors with a clock of their own."""
+    silent_s: float = 1.0
+    """A stream that brings nothing for so long is silent: an error in the status, an event in the episode."""
+    dead_s: float = 10.0
+    """One that is silent for so long ends the episode as a failure; 0: never."""
+    clock_jump_s: float = 0.1
+    """A clock that is set by more than this ends the episode as a failure."""
     listeners: tuple[str, ...] = ()
     """Nodes that must be there before the first tick."""
 
@@ -68,112 +87,81 @@ class RecorderNode:
     """One episode at a time, from ~/start to ~/success, ~/failure, ~/stop or ~/discard."""
 
     def __init__(self, node: Node, loop: TakeLoop, config: RecorderConfig) -> None:
-        if not config.dataset:
-            raise ConfigError("parameter 'dataset' is empty: give the folder that episodes go to.")
-        self._node, self._loop, self._config = node, loop, config
-        self._lockstep = is_lockstep(config.mode)
-        self.contract = load_contract(config.contract)
-        self._dataset = Dataset.open_or_create(config.dataset, self.contract)
-        self._recording: Recording | None = None
-        self._episodes = 0
-        self._status = node.create_publisher(DiagnosticStatus, "episode/status", qos.LATCHED)
-        self._sources = (LockstepSources if self._lockstep else RealtimeSources)(node, loop, self.contract)
-        loop.trigger("~/start", self._start)
-        outcome_source: Literal["sim", "operator"] = "sim" if self._lockstep else "operator"
-        self._closing("~/success", lambda w: w.finish("success", outcome_source, self._reason()))
-        self._closing("~/failure", lambda w: w.finish("failure", outcome_source, self._reason()))
-        self._closing("~/stop", lambda w: w.finish("unknown", "none", self._reason()))
-        self._closing("~/discard", lambda w: w.discard())
-        self._readiness = Readiness(node, loop, config.listeners, self._sources.topics)
-        self._report("idle")
-        loop.at(0, self._tick_status)
-
-    def _reason(self) -> str:
-        return current(self._node, RecorderConfig).ended_by
-
-    def _start(self, reply: Reply) -> None:
-        if self._recording is not None:
-            reply(False, f"{self._recording.path.name} is being recorded: close or discard it first")
-            return
-        missing = self._sources.missing()
-        if missing:
-            reply(False, f"nothing comes on {', '.join(missing)}: start the nodes that publish there")
-            return
-        config = current(self._node, RecorderConfig)
-        try:
-            if self._lockstep and config.episode_id:
-                make_way(self._dataset, config.episode_id)
-            writer = self._dataset.new_writer(
-                contract=self.contract,
-                clock="sim" if self._lockstep else "ros",
-                started_ns=EPISODE_START_NS if self._lockstep else self._node.get_clock().now().nanoseconds,
-                task=config.task,
-                operator=config.operator,
-                episode_id=config.episode_id or None,
-                image_storage=config.image_storage,
-                extra_streams=(TRUTH,) if self._lockstep else (),
-            )
-        except ArmchairError as error:
-            reply(False, str(error))
-            return
-        self._recording = Recording(writer, config.buffer_mib << 20)
-        self._sources.begin(self._recording)
-        self._report("recording")
-        reply(True, str(writer.path))
-
-    def _closing(self, name: str, final: Callable[[EpisodeWriter], Any]) -> None:
-        def close(reply: Reply) -> None:
-            recording = self._recording
-            if recording is None:
-                reply(False, "nothing is being recorded: call ~/start first")
-                return
-            self._recording = None
-            self._sources.end()
-            try:
-                path = recording.close(final)
-            except ArmchairError as error:
-                self._report("failed", str(error))
-                reply(False, str(error))
-                return
-            self._episodes += 1
-            self._report("idle")
-            reply(True, str(path))
-
-        self._loop.trigger(name, close)
-
-    def _tick_status(self) -> None:
-        if self._recording is not None:
-            error = self._recording.error
-            self._report("failed" if error else "recording", str(error or ""))
-        self._loop.at(self._loop.now_ns() + STATUS_PERIOD_NS, self._tick_status)
-
-    def _report(self, state: str, error: str = "") -> None:
-        recording = self._recording
-        values: dict[str, object] = {
-            "episodes": self._episodes,
-            "path": recording.path if recording else "",
-            "samples": recording.samples if recording else 0,
-            "dropped": recording.dropped if recording else 0,
-            "undecodable": self._sources.undecodable,
-            "bytes_free": shutil.disk_usage(self._dataset.path).free,
-            "error": error,
-        }
-        level = DiagnosticStatus.ERROR if error else DiagnosticStatus.OK
-        status = DiagnosticStatus(level=level, name="recorder", message=state)
-        status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
-        self._status.publish(status)
+        _check(config)
+        lockstep = is_lockstep(config.mode)
+        contract = load_contract(config.contract)
+        pictures = PictureSettings(
+            config.image_storage or ("lzf" if lockstep else "jpeg"),
+            config.jpeg_quality,
+            config.jpeg_subsampling,
+        )
+        # OpenCV's own threads would only get in the way of ours: one picture is too small to share.
+        cv2.setNumThreads(1)
+        self._pool = ThreadPoolExecutor(config.encoders, thread_name_prefix="encoder")
+        opening = Opening(contract, pictures.storage, lockstep, config.disk_reserve_mib << 20)
+        opening.check(config.dataset)
+        self.sources: LockstepSources | RealtimeSources
+        if lockstep:
+            self.sources = LockstepSources(node, loop, contract)
+        else:
+            self.sources = RealtimeSources(node, loop, contract, _settings(config, pictures))
+        self._takes = Takes(
+            node,
+            loop,
+            self.sources,
+            opening,
+            lambda: current(node, RecorderConfig),
+            None if lockstep else self._pool,
+        )
+        self._reporting = Reporting(node, loop, self._takes, contract, lambda: current(node, RecorderConfig))
+        self._readiness = Readiness(node, loop, config.listeners, self.sources.topics)
 
     def close(self, reason: str) -> None:
         """Close an episode that is still open as a failure, and keep it."""
-        if self._recording is not None:
-            path = self._recording.abort(reason)
-            self._node.get_logger().warning(f"closed as a failure ({reason}): {path}")
+        self._takes.close(reason)
+        self._reporting.report()
+        self._pool.shutdown(cancel_futures=True)
+
+
+def _settings(config: RecorderConfig, pictures: PictureSettings) -> SourceSettings:
+    return SourceSettings(
+        pictures,
+        stamps=config.stamps,
+        silent_ns=round(config.silent_s * 1e9),
+        dead_ns=round(config.dead_s * 1e9),
+        clock_jump_ns=round(config.clock_jump_s * 1e9),
+    )
+
+
+def _check(config: RecorderConfig) -> None:
+    if not config.dataset:
+        raise ConfigError("parameter 'dataset' is empty: give the folder that episodes go to.")
+    for name, value, known in (
+        ("image_storage", config.image_storage, ("", *ENCODINGS)),
+        ("jpeg_subsampling", config.jpeg_subsampling, tuple(SUBSAMPLINGS)),
+        ("stamps", config.stamps, STAMPS),
+    ):
+        if value not in known:
+            raise ConfigError(
+                f"parameter {name!r} is {value!r}: write one of {', '.join(filter(None, known))}."
+            )
+    for name, number, lowest, highest in (
+        ("jpeg_quality", config.jpeg_quality, 1, 100),
+        ("encoders", config.encoders, 1, 64),
+        ("buffer_mib", config.buffer_mib, 1, 1 << 20),
+        ("disk_reserve_mib", config.disk_reserve_mib, 1, 1 << 30),
+        ("room_s", config.room_s, 0, 86_400),
+        ("silent_s", config.silent_s, 0.05, 3600),
+        ("dead_s", config.dead_s, 0, 86_400),
+        ("clock_jump_s", config.clock_jump_s, 0.001, 3600),
+    ):
+        if not lowest <= number <= highest:
+            raise ConfigError(f"parameter {name!r} is {number}: write a number from {lowest} to {highest}.")
 
 
 def main() -> int:
     """Entry point of the executable `recorder_node`."""
-    settable = ("task", "operator", "episode_id", "ended_by")
-    return run_node("recorder", RecorderConfig, RecorderNode, settable=settable)
+    return run_node("recorder", RecorderConfig, RecorderNode, settable=SETTABLE)
 
 
 if __name__ == "__main__":

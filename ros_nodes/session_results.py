@@ -115,7 +115,7 @@ class SessionResults:
         return rows
 
     def _recorded(self, dataset: Dataset, seed: int, number: int) -> Row | None:
-        info = dataset.info(self.id_of(seed, number))
+        info = dataset.info(self.id_of(seed, number), edited=False)
         if info.attrs["termination_reason"] not in (HORIZON, TERMINATED):
             return None
         found = {"task": info.attrs["task"], "operator": info.attrs["operator"]}

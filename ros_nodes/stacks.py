@@ -15,7 +15,7 @@ from typing import Annotated
 import tyro
 
 from episodes.contract import Contract, load_contract
-from episodes.errors import ContractError, MachineError
+from episodes.errors import ConfigError, ContractError, MachineError
 from policy.runtime.bundle import Bundle
 from sim.env import Split
 from sim.gl import RendererName
@@ -180,7 +180,8 @@ class Sim:
 
 @dataclass(frozen=True)
 class Record:
-    """Record a robot: the recorder alone, driven by its services (recorder/start, recorder/success, ...)."""
+    """Record a robot: the recorder, driven by its services (recorder/start, recorder/success, ...) or by
+    `armchair record`, and cameras."""
 
     contract: Path
     """Robot contract."""
@@ -193,15 +194,32 @@ class Record:
 
     params: Path | None = None
     """ROS parameter file for the nodes, such as those in launch/params; none: their defaults."""
+    cameras: tuple[str, ...] = ()
+    """Cameras to start: names of camera nodes, whose parameters stand in the parameter file."""
 
     def processes(self, run_folder: Path) -> tuple[Process, ...]:
-        """The process."""
+        """The processes.
+
+        Raises:
+            ConfigError: cameras without a parameter file.
+        """
+        if self.cameras and self.params is None:
+            raise ConfigError(
+                f"cameras {', '.join(self.cameras)}: give the file with their parameters with --params, one "
+                "entry '/**/<name>: ros__parameters:' each (docs/cameras.md)."
+            )
         parameters: dict[str, Value] = {
             "contract": resolved(self.contract), "dataset": str(self.dataset.absolute()),
             "task": self.task, "operator": self.operator,
         }  # fmt: skip
         file = _file(self.params)
-        return (Process("recorder", "ros_nodes.recorder_node", parameters, parameter_file=file),)
+        return (
+            *(
+                Process(name, "ros_nodes.camera_node", {"camera_name": name}, parameter_file=file)
+                for name in self.cameras
+            ),
+            Process("recorder", "ros_nodes.recorder_node", parameters, parameter_file=file),
+        )
 
 
 @dataclass(frozen=True)

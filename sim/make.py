@@ -19,7 +19,7 @@ def make_env(
     """Make an environment; the heavy imports happen here.
 
     Args:
-        name: family/task, for example metaworld/drawer-open-v3.
+        name: family/task, for example metaworld/drawer-open-v3 or arm6/pick-place.
         horizon: steps per episode.
         split: training or evaluation goals; the two share none.
         renderer: which library draws.
@@ -34,6 +34,11 @@ def make_env(
         from sim.metaworld_env import MetaWorldEnv
 
         return MetaWorldEnv(task, horizon=horizon, split=split, renderer=renderer, quality=quality)
+    if family == "arm6" and task:
+        from sim.arm6.env import Arm6Env
+
+        return Arm6Env(task, horizon=horizon, split=split, renderer=renderer, quality=quality)
     raise ConfigError(
-        f"environment {name!r} is unknown: write metaworld/TASK, for example metaworld/drawer-open-v3."
+        f"environment {name!r} is unknown: write metaworld/TASK, for example metaworld/drawer-open-v3, or "
+        "arm6/reach or arm6/pick-place."
     )

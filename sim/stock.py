@@ -28,7 +28,7 @@ def take_stock(
     Raises:
         DatasetError: another collection made one of them, or another process is recording it now.
     """
-    there = {info.episode_id: info for info in dataset.infos()}
+    there = {info.episode_id: info for info in dataset.infos(edited=False)}
     finished: set[int] = set()
     notes: list[str] = []
     for behaviour in behaviours:

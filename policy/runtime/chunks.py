@@ -3,7 +3,8 @@
 Action i of a chunk belongs to [start + i·period, start + (i+1)·period). An action that is asked for is looked
 up by the time alone, so a slow inference shortens a plan and never delays it (stale queued commands make an
 arm twitch). A new chunk takes over where the old one stands, blended over a few steps where both have an
-action; grippers and other discrete channels always take the newest chunk's value and are never averaged.
+action; grippers and other discrete channels always take the newest chunk's value and are never averaged. A
+chunk that continues the old plan (`replan`) takes over without a blend, since the two agree.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ from numpy.typing import NDArray
 
 from episodes.contract import Contract, Source
 from episodes.errors import ConfigError
+from policy.runtime.replan import PlanRequest
 
 MAX_CHUNKS = 64
 """Chunks that an ensemble looks back on at most."""
+PREFIX_TOLERANCE = 1e-4
+"""Networks compute in float32, so a frozen action comes back with its rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +36,8 @@ class Chunk:
     period_ns: int
     actions: NDArray[np.float64]
     source: Source = Source.POLICY
+    frozen: int = 0
+    """How many of the first actions repeat the plan in force, as a `PlanRequest` demanded."""
 
     @property
     def end_ns(self) -> int:
@@ -50,6 +56,8 @@ class Chunk:
             return f"its period is {self.period_ns} ns, the contract's is {contract.period_ns} ns"
         if not np.isfinite(self.actions).all():
             return "it holds a non-finite number"
+        if not 0 <= self.frozen <= len(self.actions):
+            return f"it says that {self.frozen} of its {len(self.actions)} actions repeat the old plan"
         return None
 
 
@@ -90,7 +98,8 @@ class Planned:
 class ChunkBuffer:
     """The chunks that are in force, and the action that is due at any time.
 
-    `counts` says how many actions were dropped as late, and how many chunks as repeated or out of order.
+    `counts` says how many actions were dropped as late, how many chunks as repeated or out of order, and how
+    many claimed to continue the plan in force and do not.
     """
 
     def __init__(
@@ -106,6 +115,7 @@ class ChunkBuffer:
         self._chunks: list[Chunk] = []
         self._newest_ns: int | None = None
         self._switch_ns = 0
+        self._continues = False
 
     def clear(self) -> None:
         """Forget all chunks; older observations than those seen are still refused."""
@@ -129,9 +139,40 @@ class ChunkBuffer:
             self.counts["action_late"] += late
         if due_ns >= chunk.end_ns + self._grace_ns(chunk):
             return False
+        self._continues = chunk.frozen > 0 and self._repeats_plan(chunk)
         self._chunks = [*self._chunks, chunk][-MAX_CHUNKS:]
         self._switch_ns = max(due_ns, chunk.start_ns)
         return True
+
+    def request(self, observation_ns: int, now_ns: int, inference_ns: int, period_ns: int) -> PlanRequest:
+        """What to ask of a policy that can continue the plan in force (real-time chunking).
+
+        Args:
+            observation_ns: time of the observation to plan from; the new chunk starts there.
+            now_ns: when it is asked.
+            inference_ns: how long the answer is expected to take, transport included.
+            period_ns: of the new chunk.
+        """
+        begun = [c for c in self._chunks if c.start_ns <= observation_ns]
+        rows = []
+        if begun:
+            plan = begun[-1]
+            rows = [self._sample(plan, due_ns) for due_ns in range(observation_ns, plan.end_ns, period_ns)]
+        prefix = np.array(rows) if rows else np.zeros((0, len(self._averages)))
+        answer_ns = now_ns + inference_ns + self.config.latency_ns
+        frozen = min(len(rows), max(0, -(-(answer_ns - observation_ns) // period_ns)))
+        return PlanRequest(observation_ns, observation_ns, period_ns, prefix, frozen)
+
+    def _repeats_plan(self, chunk: Chunk) -> bool:
+        """Whether the frozen actions are those that were in force; if not, it is counted, and spliced."""
+        begun = [c for c in self._chunks if c.start_ns <= chunk.start_ns]
+        due_ns = range(chunk.start_ns, chunk.start_ns + chunk.frozen * chunk.period_ns, chunk.period_ns)
+        if begun and due_ns[-1] < begun[-1].end_ns:
+            plan = np.stack([self._sample(begun[-1], t) for t in due_ns])
+            if np.allclose(plan, chunk.actions[: chunk.frozen], rtol=0.0, atol=PREFIX_TOLERANCE):
+                return True
+        self.counts["prefix_differs"] += 1
+        return False
 
     def at(self, now_ns: int) -> Planned | None:
         """The action that is due, or None when no chunk covers this moment."""
@@ -148,7 +189,7 @@ class ChunkBuffer:
         if others and due_ns < newest.end_ns:
             if self.config.ensemble_decay is not None:
                 action = self._ensemble([*others, newest], action, due_ns)
-            else:
+            elif not self._continues:
                 action = self._blend(others[-1], newest, action, due_ns)
         keep = others if self.config.ensemble_decay is not None else others[-1:]
         self._chunks = [*keep, *(c for c in self._chunks if c is newest or c.start_ns > due_ns)]

@@ -47,6 +47,7 @@ class Limiter:
         self._plain = np.ones(len(limits.lower), dtype=bool)
         self._plain[self._jerk.index] = False
         self._acceleration = np.zeros_like(limits.lower)
+        self._drift = np.zeros(len(self._jerk.index))
         self._last = np.zeros_like(limits.lower)
         self._velocity = np.zeros_like(limits.lower)
         self._target = np.zeros_like(limits.lower)
@@ -74,6 +75,7 @@ class Limiter:
         self._target = np.where(self.limits.is_delta, pose, 0.0)
         self._velocity, self._acceleration = np.zeros_like(self._last), np.zeros_like(self._last)
         self._wanted, self._lags = self._last, np.zeros_like(self._lags)
+        self._drift = np.zeros(len(self._jerk.index))
         self._sent_ns = now_ns - self.limits.period_ns
         for box in self._tool_boxes:
             box.start(pose)
@@ -159,15 +161,16 @@ class Limiter:
         if not len(at):
             return motion
         bound, x, v, a = self._jerk, self._last[at], self._velocity[at], self._acceleration[at]
-        wanted, ahead = target[at], target[at] - self._wanted[at]
+        wanted, drift = target[at], (target - self._wanted)[at] / h_s
         accel = ((wanted - x) / h_s - v) / h_s
         broken = bound.broken(x, v, a, accel, h_s)
         passes = ~np.any(list(broken.values()), axis=0)
-        ahead_v = np.where(np.sign(ahead) == np.sign(wanted - x), ahead / h_s, 0.0)
-        ahead_v = np.minimum(np.maximum(ahead_v, -self.limits.velocity[at]), self.limits.velocity[at])
-        broken["approach"] = (
-            passes & self._lags[at] & ~bound.lands_softly(v + accel * h_s, accel, ahead_v, h_s)
-        )
+        # A target that has moved alike twice moves; once may have been a jump.
+        steady = np.where(drift * self._drift > 0.0, np.minimum(np.abs(drift), np.abs(self._drift)), 0.0)
+        steady = np.where(drift * (wanted - x) > 0.0, np.minimum(steady, self.limits.velocity[at]), 0.0)
+        ahead_v, self._drift = np.sign(drift) * steady, drift
+        soft = bound.lands_softly(v + accel * h_s, accel, ahead_v, h_s)
+        broken["approach"] = passes & self._lags[at] & ~soft
         for rule, entries in broken.items():
             mask = np.zeros(len(command), dtype=bool)
             mask[at] = entries

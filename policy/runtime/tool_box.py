@@ -24,6 +24,8 @@ from policy.runtime.limits import Limits, Vector
 
 POINTS = 10
 """Points of a stop's path that are looked at, on both of its ends."""
+MOST_TICKS = 24
+"""A stop of a jerk-limited arm that takes more ticks than this follows its continuous path closely."""
 MARGIN_M = 0.001
 BISECTIONS = 5
 
@@ -82,21 +84,38 @@ class ToolBox:
         return bounded
 
     def _stop_path(self, velocity: Vector, acceleration: Vector) -> Vector:
-        """Ways (2·POINTS + 1, n) of a stop from here: none, then continuous, then in ticks of a period."""
-        jerky = self._jerky
+        """Ways (points, n) of a stop from here: none, then in continuous time, then in ticks of a period."""
+        jerky, bound, period_s = self._jerky, self._jerk, self._period_s
         lasts_s = np.abs(velocity) / self._brake
         if len(jerky):
-            lasts_s[jerky] = self._jerk.stop_s(velocity[jerky], acceleration[jerky])
-        times = np.linspace(0.0, float(lasts_s.max()), POINTS + 1)[1:, None]
-        gone = np.minimum(times, lasts_s)
-        brake = np.where(np.isfinite(self._brake), self._brake, 0.0)
-        speed = np.sign(velocity) * np.maximum(np.abs(velocity) - brake * gone, 0.0)
-        speed = np.where(np.isfinite(self._brake), speed, 0.0)
-        way = 0.5 * (velocity + speed) * gone
+            lasts_s[jerky] = bound.stop_s(velocity[jerky], acceleration[jerky])
+        longest_s = float(lasts_s.max())
+        times: Vector = np.linspace(0.0, longest_s, POINTS + 1)[1:, None]
+        way, speed = self._braked(velocity, lasts_s, times)
+        ticks = int(np.ceil(longest_s / period_s)) + 1
         if len(jerky):
-            way[:, jerky], speed[:, jerky] = self._jerk.stop_path(velocity[jerky], acceleration[jerky], times)
-        late = way - 0.5 * self._period_s * (velocity - speed) * (lasts_s > 0.0)
+            way[:, jerky], speed[:, jerky] = bound.stop_path(velocity[jerky], acceleration[jerky], times)
+        if not len(jerky) or ticks > MOST_TICKS:
+            late = way - 0.5 * period_s * (velocity - speed) * (lasts_s > 0.0)
+        else:
+            # Long ticks follow the S-curve only roughly, so they are taken one by one.
+            times = period_s * np.arange(1.0, ticks + 1.0)[:, None]
+            late, speed = self._braked(velocity, lasts_s, times)
+            late -= 0.5 * period_s * (velocity - speed) * (lasts_s > 0.0)
+            v, a, gone = velocity[jerky], acceleration[jerky], np.zeros(len(jerky))
+            for row in late:
+                v, a = bound.stop(v, a, period_s)
+                gone = gone + v * period_s
+                row[jerky] = gone
         return np.concatenate([np.zeros((1, len(velocity))), way, late])
+
+    def _braked(self, velocity: Vector, lasts_s: Vector, times: Vector) -> tuple[Vector, Vector]:
+        """Way and velocity (m, n) at `times` (m, 1) of braking at the limit; no limit stops at once."""
+        finite = np.isfinite(self._brake)
+        gone = np.minimum(times, lasts_s)
+        slower = np.abs(velocity) - np.where(finite, self._brake, 0.0) * gone
+        speed = np.where(finite, np.sign(velocity) * np.maximum(slower, 0.0), 0.0)
+        return 0.5 * (velocity + speed) * gone, speed
 
 
 def tool_boxes(contract: Contract, limits: Limits, given: Mapping[str, Forward]) -> tuple[ToolBox, ...]:

@@ -54,9 +54,13 @@ def said(text: str, *, prompt: int = 600, output: int = 20) -> Reply:
     )
 
 
-def refused(status: int, name: str, message: str, headers: dict[str, str] | None = None, **more: Any) -> Reply:
+def refused(
+    status: int, name: str, message: str, headers: dict[str, str] | None = None, **more: Any
+) -> Reply:
     """An error in Google's form."""
-    return Reply(status, {"error": {"code": status, "message": message, "status": name, **more}}, headers or {})
+    return Reply(
+        status, {"error": {"code": status, "message": message, "status": name, **more}}, headers or {}
+    )
 
 
 def parse(path: str, headers: Any, body: bytes) -> Asked:
@@ -75,12 +79,18 @@ def parse(path: str, headers: Any, body: bytes) -> Asked:
                 texts.append(part["text"])
             else:
                 data = part["inlineData"]
-                if (mime := data.get("mimeType") or data.get("mime_type")) != "image/png":  # proto JSON takes both
+                if (
+                    mime := data.get("mimeType") or data.get("mime_type")
+                ) != "image/png":  # proto JSON takes both
                     raise ValueError(f"a picture of type {mime}")
                 raw = np.frombuffer(base64.b64decode(data["data"], altchars=b"-_", validate=True), np.uint8)
                 images.append(cv2.cvtColor(cv2.imdecode(raw, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
     return Asked(
-        found[1], headers.get("x-goog-api-key", ""), tuple(texts), tuple(images), request.get("generationConfig", {})
+        found[1],
+        headers.get("x-goog-api-key", ""),
+        tuple(texts),
+        tuple(images),
+        request.get("generationConfig", {}),
     )
 
 

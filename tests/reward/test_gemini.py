@@ -56,8 +56,12 @@ class Kept(dict[str, str]):
         self[step] = text
 
 
-def test_two_stages_describe_the_pictures_and_decide_from_the_words(serve: Serve, pauses: list[float]) -> None:
-    server = serve(script(said("The second drawer is open."), said('{"reason": "open", "answer": "1"}', prompt=90)))
+def test_two_stages_describe_the_pictures_and_decide_from_the_words(
+    serve: Serve, pauses: list[float]
+) -> None:
+    server = serve(
+        script(said("The second drawer is open."), said('{"reason": "open", "answer": "1"}', prompt=90))
+    )
     memory = Kept()
     verdict = judge(server, pauses, decide_model="gemini-2.5-flash-lite").ask(pair(), memory)
     assert verdict.outcome is Outcome.SECOND
@@ -98,7 +102,9 @@ def test_a_described_pair_is_not_described_again(serve: Serve, pauses: list[floa
 
 
 def test_prose_is_read_and_nonsense_is_malformed_with_its_text(serve: Serve, pauses: list[float]) -> None:
-    server = serve(script(said("Both are shut, but the first a little less.\n0"), said("I would rather not say.")))
+    server = serve(
+        script(said("Both are shut, but the first a little less.\n0"), said("I would rather not say."))
+    )
     asker = judge(server, pauses, method="single")
     assert asker.ask(pair(), NoMemory()).outcome is Outcome.FIRST
     verdict = asker.ask(pair(), NoMemory())

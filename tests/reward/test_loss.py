@@ -75,12 +75,14 @@ def test_label_smoothing_is_that_of_b_pref() -> None:
 @settings(deadline=None, max_examples=5)
 @given(st.integers(0, 100))
 def test_rewards_fitted_with_the_loss_are_the_maximum_likelihood_ones(seed: int) -> None:
-    """Rewards of six items, pairs of which are compared by a judge who errs: Newton steps on our gradient end where
-    scipy's optimiser of the reference likelihood ends."""
+    """Rewards of six items, pairs of which are compared by a judge who errs: Newton steps on our gradient
+    end where scipy's optimiser of the reference likelihood ends."""
     rng = np.random.default_rng(seed)
     first, second = rng.integers(6, size=(2, 200))
     truth = rng.normal(size=6)
-    label = (rng.random(200) < 0.9 * expit(truth[second] - truth[first]) + 0.1 * expit(truth[first] - truth[second]))
+    label = rng.random(200) < 0.9 * expit(truth[second] - truth[first]) + 0.1 * expit(
+        truth[first] - truth[second]
+    )
 
     def loss(r: np.ndarray) -> float:
         return float(reference(r[second] - r[first], label.astype(float), 0.1).sum() + 0.05 * (r @ r))
@@ -91,7 +93,9 @@ def test_rewards_fitted_with_the_loss_are_the_maximum_likelihood_ones(seed: int)
 
     def closure() -> torch.Tensor:
         optimiser.zero_grad()
-        total = preference_loss(r[second] - r[first], torch.tensor(label).double(), 0.1).sum() + 0.05 * (r @ r)
+        total = preference_loss(r[second] - r[first], torch.tensor(label).double(), 0.1).sum() + 0.05 * (
+            r @ r
+        )
         total.backward()
         return total
 

@@ -27,7 +27,9 @@ def test_uniform_pairs_are_distinct_in_either_order_and_never_of_one_frame(count
 def test_pairs_that_were_asked_and_pairs_of_equal_pictures_are_left_out() -> None:
     rows = np.arange(6)
     taken = [(1, 0), (2, 3)]
-    pairs = uniform_pairs(rows, 9, np.random.default_rng(0), same=lambda a, b: {a, b} <= {3, 4, 5}, taken=taken)
+    pairs = uniform_pairs(
+        rows, 9, np.random.default_rng(0), same=lambda a, b: {a, b} <= {3, 4, 5}, taken=taken
+    )
     found = {tuple(sorted(pair)) for pair in pairs.tolist()}
     assert not found & {(0, 1), (2, 3), (3, 4), (3, 5), (4, 5)}
 
@@ -68,8 +70,10 @@ def test_the_active_box_holds_what_changes_and_a_margin() -> None:
         images[k, 30 + k // 4, 40:45, 1] = 200
     box = active_box(images, 12, margin=2)
     assert (box.height, box.width) == (12, 12)
-    assert box.top <= 28 and box.top + box.height >= 37
-    assert box.left <= 38 and box.left + box.width >= 47
+    assert box.top <= 28
+    assert box.top + box.height >= 37
+    assert box.left <= 38
+    assert box.left + box.width >= 47
     wide = active_box(images, 4, margin=2)
     assert (wide.top, wide.left) == (28, 38)
     assert (wide.top + wide.height, wide.left + wide.width) == (37, 47)

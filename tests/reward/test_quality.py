@@ -26,7 +26,11 @@ VALUES = st.lists(st.integers(-5, 5).map(float), min_size=2, max_size=40)
 @given(VALUES, VALUES)
 def test_probability_above_is_mann_whitneys_u_over_nm(left: list[float], right: list[float]) -> None:
     a, b = np.array(left), np.array(right)
-    u = mannwhitneyu(a, b, method="asymptotic").statistic if len(set(left + right)) > 1 else len(a) * len(b) / 2
+    u = (
+        mannwhitneyu(a, b, method="asymptotic").statistic
+        if len(set(left + right)) > 1
+        else len(a) * len(b) / 2
+    )
     assert probability_above(a, b) == pytest.approx(u / (len(a) * len(b)))
 
 
@@ -60,8 +64,10 @@ def test_a_reward_that_pays_for_hovering_is_found_out_although_its_rank_correlat
     truth = np.where(success, 100.0, steps)
     reward = np.where(success, 44.0, steps)
     quality = reward_quality(reward, episode, success=success, truth=truth)
-    assert quality.rank_correlation is not None and quality.rank_correlation > 0.95
-    assert quality.success_above_best_decile is not None and quality.success_above_best_decile < 0.05
+    assert quality.rank_correlation is not None
+    assert quality.rank_correlation > 0.95
+    assert quality.success_above_best_decile is not None
+    assert quality.success_above_best_decile < 0.05
     assert any("frames of success" in warning for warning in quality.warnings)
     good = reward_quality(truth, episode, success=success, truth=truth)
     assert good.success_above_best_decile == 1.0
@@ -92,11 +98,13 @@ def test_shaping_is_the_documented_formula() -> None:
     config = ShapingConfig(exponent=4.0, low=0.1, high=0.9)
     low, high = np.quantile(reward, [0.1, 0.9])
     expected = np.clip((reward - low) / (high - low), 0, 1) ** 4
-    np.testing.assert_allclose(shape(reward, scale_of(reward, config), config), expected, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(
+        shape(reward, scale_of(reward, config), config), expected, rtol=1e-6, atol=1e-7
+    )
 
 
 def test_a_constant_reward_is_refused() -> None:
-    with pytest.raises(LabelError, match="same|every frame"):
+    with pytest.raises(LabelError, match="every frame"):
         scale_of(np.full(10, 0.3), ShapingConfig())
 
 

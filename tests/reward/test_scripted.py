@@ -59,7 +59,8 @@ def test_the_boltzmann_teacher_errs_where_performances_are_near() -> None:
     teacher = ScriptedTeacher(ScriptedConfig(beta=2.0, mistakes=0.0, unsure_within=0.0))
     for difference in (0.1, 0.5, 2.0):
         second = sum(
-            teacher.ask(question(1.0, 1.0 + difference, n), NoMemory()).outcome is Outcome.SECOND for n in range(1500)
+            teacher.ask(question(1.0, 1.0 + difference, n), NoMemory()).outcome is Outcome.SECOND
+            for n in range(1500)
         )
         expected = 1 / (1 + math.exp(-2.0 * difference))
         assert second / 1500 == pytest.approx(expected, abs=4 * math.sqrt(0.25 / 1500))
@@ -71,7 +72,9 @@ def test_an_answer_depends_on_content_and_seed_alone() -> None:
     straight = [ScriptedTeacher(config).ask(q, NoMemory()).outcome for q in questions]
     backwards = [ScriptedTeacher(config).ask(q, NoMemory()).outcome for q in reversed(questions)]
     assert straight == backwards[::-1]
-    other = [ScriptedTeacher(ScriptedConfig(mistakes=0.4, seed=6)).ask(q, NoMemory()).outcome for q in questions]
+    other = [
+        ScriptedTeacher(ScriptedConfig(mistakes=0.4, seed=6)).ask(q, NoMemory()).outcome for q in questions
+    ]
     assert straight != other
 
 
@@ -86,7 +89,8 @@ def test_a_picture_of_a_real_robot_is_refused_with_a_way_out() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"mistakes": 0.5}, {"mistakes": -0.1}, {"beta": 0.0}, {"gamma": 0.0}, {"unsure_within": -1.0}]
+    "settings",
+    [{"mistakes": 0.5}, {"mistakes": -0.1}, {"beta": 0.0}, {"gamma": 0.0}, {"unsure_within": -1.0}],
 )
 def test_settings_that_cannot_be_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(ConfigError):

@@ -96,7 +96,9 @@ def test_draws_keep_their_pairs_in_order_and_label_sets_apart(store: LabelStore)
 
 
 def test_answers_that_cost_nothing_are_added_together_and_never_overwritten(store: LabelStore) -> None:
-    store.add_answers([("k", ("a", "b"), Verdict(Outcome.FIRST)), ("l", ("a", "c"), Verdict(Outcome.TIE))], WHO)
+    store.add_answers(
+        [("k", ("a", "b"), Verdict(Outcome.FIRST)), ("l", ("a", "c"), Verdict(Outcome.TIE))], WHO
+    )
     store.add_answers([("k", ("a", "b"), Verdict(Outcome.SECOND))], WHO)
     assert store.outcomes(["k", "l"]) == {"k": Outcome.FIRST, "l": Outcome.TIE}
     keys = [f"n{k}" for k in range(1200)]
@@ -106,13 +108,17 @@ def test_answers_that_cost_nothing_are_added_together_and_never_overwritten(stor
 
 def test_the_key_of_an_answer_has_everything_that_decides_it() -> None:
     base = answer_key("a", "b", WHO)
-    assert base == answer_key("a", "b", JudgeIdentity("model-x", "preference-1@0", dict(reversed(WHO.settings.items()))))
+    assert base == answer_key(
+        "a", "b", JudgeIdentity("model-x", "preference-1@0", dict(reversed(WHO.settings.items())))
+    )
     others = {
         answer_key("b", "a", WHO),
         answer_key("a", "c", WHO),
         answer_key("a", "b", JudgeIdentity("model-y", WHO.prompt_version, WHO.settings)),
         answer_key("a", "b", JudgeIdentity("model-x", "preference-2@0", WHO.settings)),
-        answer_key("a", "b", JudgeIdentity("model-x", WHO.prompt_version, {**WHO.settings, "temperature": 1.0})),
+        answer_key(
+            "a", "b", JudgeIdentity("model-x", WHO.prompt_version, {**WHO.settings, "temperature": 1.0})
+        ),
     }
     assert len(others) == 5
     assert base not in others

@@ -150,18 +150,22 @@ def test_a_recorder_refuses_to_start_naming_topics_that_bring_nothing_and_closes
         set_stamp(message.header.stamp, int(peer.node.get_clock().now().nanoseconds))
         publisher.publish(message)
 
-    send("sim/observation")
     answer = ""
 
     def refused_for_joints() -> bool:
         nonlocal answer
+        send("sim/observation")
         started, answer = call(peer, Trigger, "recorder/start")
         assert not started
-        return answer.startswith("nothing comes on joint_states:")
+        return answer.startswith("nothing comes on joint_states (peer publishes there")
+
+    def starts() -> bool:
+        send("sim/observation")
+        send("joint_states")
+        return call(peer, Trigger, "recorder/start")[0]
 
     peer.until(refused_for_joints)
-    send("joint_states")
-    peer.until(lambda: call(peer, Trigger, "recorder/start")[0])
+    peer.until(starts)
     assert not call(peer, Trigger, "recorder/start")[0], "one episode at a time"
     for _ in range(5):
         send("joint_states")
@@ -173,7 +177,7 @@ def test_a_recorder_refuses_to_start_naming_topics_that_bring_nothing_and_closes
     (info,) = Dataset.open(tmp_path / "d").infos()
     assert (info.outcome, info.attrs["task"], info.attrs["clock"]) == ("failure", "stack cubes", "ros")
     assert "Interrupted: SIGTERM" in str(info.attrs["termination_reason"])
-    assert info.samples["joints"] == 5
+    assert info.samples["joints"] >= 5
 
 
 def test_a_policy_that_returns_nan_is_stopped_by_control_and_the_session_goes_on_with_the_next_episode(

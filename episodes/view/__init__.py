@@ -1,0 +1,1 @@
+"""Looking at recordings without a display: a Rerun recording, a film, a contact sheet."""

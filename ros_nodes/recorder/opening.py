@@ -1,0 +1,117 @@
+"""Opening an episode file: in the recording's thread, with what the operator says of the episode."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from episodes.contract import Contract
+from episodes.dataset import Dataset
+from episodes.layout import SUFFIX
+from episodes.recorded_messages import extra_stream
+from episodes.writer import EpisodeWriter
+from ros_nodes.retake import make_way
+from sim.record import TRUTH
+from sim.world import EPISODE_START_NS
+
+FLUSH_PERIOD_S = 0.5
+"""Half of what may be lost by a kill: the other half is for the flush itself on a busy disk."""
+
+
+class EpisodeSettings(Protocol):
+    """What is said of an episode before it begins: the recorder's parameters."""
+
+    dataset: str
+    task: str
+    operator: str
+    episode_id: str
+
+
+class Opening:
+    """Makes writers for the episodes of one recorder."""
+
+    def __init__(self, contract: Contract, image_storage: str, lockstep: bool, reserve_bytes: int) -> None:
+        self._contract = contract
+        self._storage = image_storage
+        self._lockstep = lockstep
+        self.reserve_bytes = reserve_bytes
+        """What is kept free on the disk."""
+        self._extra = (
+            (TRUTH,)
+            if lockstep
+            else tuple(
+                extra_stream(topic, image_storage)
+                for topic in contract.recorded.values()
+                if not topic.is_text
+            )
+        )
+
+    def check(self, dataset: str) -> None:
+        """Open the dataset once, to fail early.
+
+        Raises:
+            ArmchairError: the folder cannot be used, or belongs to another robot.
+        """
+        Dataset.open_or_create(dataset, self._contract)
+
+    def writer(self, settings: EpisodeSettings, started_ns: int) -> Callable[[], EpisodeWriter]:
+        """What opens the file; called in the recording's thread, since folders and disks may take long.
+
+        Raises:
+            ArmchairError: when called: the folder cannot be used, or the file cannot be made.
+        """
+
+        def open_it() -> EpisodeWriter:
+            dataset = Dataset.open_or_create(settings.dataset, self._contract)
+            if self._lockstep and settings.episode_id:
+                make_way(dataset, settings.episode_id)
+            keywords: dict[str, Any] = {
+                "clock": "sim" if self._lockstep else "ros",
+                "started_ns": EPISODE_START_NS if self._lockstep else started_ns,
+            }
+            return dataset.new_writer(
+                contract=self._contract,
+                task=settings.task,
+                operator=settings.operator,
+                episode_id=settings.episode_id or None,
+                image_storage=self._storage,
+                extra_streams=self._extra,
+                flush_period_s=FLUSH_PERIOD_S,
+                reserve_bytes=self.reserve_bytes,
+                **keywords,
+            )
+
+        return open_it
+
+    def no_room(self, dataset: str, bytes_per_s: float, room_s: float) -> str:
+        """Why there is not enough room for an episode, empty where there is."""
+        free = bytes_free(dataset)
+        if free is None:
+            return ""  # the folder is gone, and is made anew; the writer looks again
+        needed = self.reserve_bytes + round(bytes_per_s * room_s)
+        if free >= needed:
+            return ""
+        return (
+            f"the disk of {dataset} has {_mib(free)} free; {_mib(self.reserve_bytes)} are kept, and "
+            f"{room_s:g} s of this robot take {_mib(needed - self.reserve_bytes)}: make room, or choose "
+            "another dataset folder"
+        )
+
+
+def _mib(count: int) -> str:
+    return f"{count / (1 << 20):,.0f} MiB"
+
+
+def bytes_free(folder: str) -> int | None:
+    """Room on the disk of a folder, None where it is not there."""
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return None
+
+
+def episodes_in(folder: str) -> int:
+    """How many finished episodes lie in a dataset folder."""
+    return sum(1 for _ in (Path(folder) / "episodes").glob(f"*{SUFFIX}"))

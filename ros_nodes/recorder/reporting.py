@@ -1,0 +1,98 @@
+"""The recorder's `episode/status` and `task`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from std_msgs.msg import String
+
+from episodes.contract import Contract
+from ros_nodes import qos
+from ros_nodes.loop import TakeLoop
+from ros_nodes.recorder.opening import bytes_free, episodes_in
+from ros_nodes.recorder.status import FAILED, IDLE, RECORDING, RecorderStatus, to_pairs
+from ros_nodes.recorder.takes import Takes
+
+STATUS_TOPIC = "episode/status"
+STATUS_PERIOD_NS = 250_000_000
+
+
+class Reporting:
+    """Publishes the state four times a second and when it changes, and the task text when it is set."""
+
+    def __init__(
+        self,
+        node: Node,
+        loop: TakeLoop,
+        takes: Takes,
+        contract: Contract,
+        config: Callable[[], Any],
+    ) -> None:
+        self._node, self._loop, self._takes = node, loop, takes
+        self._contract, self._config = contract, config
+        self._status = node.create_publisher(DiagnosticStatus, STATUS_TOPIC, qos.LATCHED)
+        self._task = node.create_publisher(String, "task", qos.LATCHED)
+        self._counted: tuple[str, int, int] = ("", -1, 0)
+        node.add_post_set_parameters_callback(self._changed)
+        takes.changed = self.report
+        self._task.publish(String(data=config().task))
+        loop.at(0, self._tick)
+
+    def _changed(self, parameters: list[Parameter]) -> None:
+        for parameter in parameters:
+            if parameter.name == "task":
+                self._task.publish(String(data=parameter.value))
+
+    def _tick(self) -> None:
+        self.report()
+        self._loop.at(self._loop.now_ns() + STATUS_PERIOD_NS, self._tick)
+
+    def report(self) -> None:
+        """Publish the state of this moment."""
+        status = self._now()
+        message = DiagnosticStatus(name="recorder", message=status.state)
+        message.level = DiagnosticStatus.OK if status.healthy else DiagnosticStatus.ERROR
+        message.values = [KeyValue(key=key, value=value) for key, value in to_pairs(status)]
+        self._status.publish(message)
+
+    def _now(self) -> RecorderStatus:
+        takes, sources, config = self._takes, self._takes.sources, self._config()
+        recording = takes.recording
+        queued, queued_bytes = recording.queued if recording else (0, 0)
+        silent = sources.silent() if recording else ()
+        return RecorderStatus(
+            state=RECORDING if recording else FAILED if takes.error else IDLE,
+            error=takes.error or (f"silent: {', '.join(silent)}" if silent else ""),
+            note=takes.note,
+            episodes=takes.finished,
+            in_dataset=self._in_dataset(config.dataset),
+            closing=takes.closing,
+            path=str(recording.path or "") if recording else "",
+            elapsed_s=round((time.monotonic_ns() - takes.began_ns) / 1e9, 1) if recording else 0.0,
+            samples=recording.samples if recording else 0,
+            dropped=recording.dropped if recording else 0,
+            undecodable=sources.undecodable,
+            queued=queued,
+            queued_mib=round(queued_bytes / (1 << 20), 1),
+            buffer_mib=config.buffer_mib,
+            bytes_free=bytes_free(config.dataset),
+            bytes_per_s=round(sources.bytes_per_s()),
+            robot=self._contract.robot,
+            dataset=config.dataset,
+            task=config.task,
+            operator=config.operator,
+            streams=sources.rows(),
+        )
+
+    def _in_dataset(self, dataset: str) -> int:
+        """Counted anew only after an episode has ended: a folder may hold many thousands."""
+        folder, finished, count = self._counted
+        if (folder, finished) != (dataset, self._takes.finished):
+            count = episodes_in(dataset)
+            self._counted = (dataset, self._takes.finished, count)
+        return count

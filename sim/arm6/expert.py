@@ -1,0 +1,209 @@
+"""The scripted expert: plans smooth joint motions at the first observation and plays them.
+
+Each motion is a minimum-jerk profile (Flash and Hogan 1985) in joint space or along a straight line of the
+tool, as slow as its speed, acceleration and jerk demand; commands stay inside the limits of
+`launch/contracts/arm6_sim.yaml`, so that control has nothing to clamp.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from episodes.errors import ConfigError
+from sim.arm6.env import PERIOD_NS, PREFIX, STATE_NAMES
+from sim.arm6.kinematics import CHAIN, solve, tool_down
+from sim.arm6.model import CUBE_HALF_M, HOME
+
+Vector = NDArray[np.float64]
+SPEED = np.array([1.35, 1.35, 1.35, 2.25, 2.25, 2.25, 0.18])
+"""(7,) Largest speed of a command stream, rad/s and m/s."""
+GAIN = np.array([5.4, 5.4, 5.4, 9.0, 9.0, 9.0, 2.7])
+"""(7,) Largest acceleration, rad/s² and m/s²."""
+_PERIOD_S = PERIOD_NS * 1e-9
+_UP = np.array([0.0, 0.0, 1.0])
+_HOVER_M = 0.13
+_GRASP_M = 0.026
+"""Opening that is commanded on a cube of 0.04 m: what is missing is grip."""
+_LIFTED_M = 0.003
+"""Height over the table at which the cube is let go of."""
+_LINE_POINTS = 8
+
+
+class Expert:
+    """Plays a plan that depends on the first observation of an episode alone.
+
+    Args:
+        task: reach or pick-place.
+    """
+
+    def __init__(self, task: str) -> None:
+        if task not in ("reach", "pick-place"):
+            raise ConfigError(f"there is no expert for {task!r}: 'reach' or 'pick-place'.")
+        self._task = task
+        self._plan = np.zeros((0, 7))
+
+    def reset(self, state: Vector) -> None:
+        """Plan from the first observation 'state' of an episode."""
+        seen = dict(zip(STATE_NAMES, np.asarray(state).tolist(), strict=True))
+        plan = _Plan(np.asarray(state, dtype=np.float64)[:7])
+        goal = np.array([seen[f"goal_{axis}"] for axis in "xyz"])
+        if self._task == "reach":
+            plan.reach(goal)
+        else:
+            cube = np.array([seen[f"object_{axis}"] for axis in "xyz"])
+            yaw = 2.0 * np.arctan2(seen["object_qz"], seen["object_qw"])
+            plan.pick_and_place(cube, float(yaw), goal)
+        self._plan = np.concatenate(plan.parts)
+
+    def act(self, step: int) -> Vector:
+        """The command (7,) of step `step`, counted from 0; the last one is held."""
+        return np.array(self._plan[min(step, len(self._plan) - 1)])
+
+    def __len__(self) -> int:
+        """Steps of the plan."""
+        return len(self._plan)
+
+
+@dataclass
+class ScriptedBehaviour:
+    """Who acts in an episode of `arm6/...`, with the members that `sim.record.record_episode` uses.
+
+    With `sigma` the commands carry normal noise, which is what makes some of these episodes fail.
+    """
+
+    environment: str
+    """arm6/reach or arm6/pick-place."""
+    seed: int
+    """Seed of the collection."""
+    episode: int
+    """Index of the episode in it."""
+    sigma: float = 0.0
+    """Standard deviation of the noise, in units of the largest motion of a tick."""
+    expert: Expert = field(init=False, repr=False)
+    """Plans at step 0."""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for an environment that has no expert here."""
+        self.expert = Expert(self.environment.removeprefix(PREFIX))
+
+    @property
+    def label(self) -> str:
+        """For people and file attributes, for example `noisy sigma=1.3`."""
+        return f"noisy sigma={self.sigma:.4f}" if self.sigma else "expert"
+
+    def rng(self) -> np.random.Generator:
+        """The generator to hand to `act`, new for each run of the episode."""
+        return np.random.default_rng([self.seed, self.episode, 1])
+
+    def act(self, state: Vector, rng: np.random.Generator, step: int, lower: Vector, upper: Vector) -> Vector:
+        """The action (7,) of step `step`, counted from 0, inside the bounds."""
+        if step == 0:
+            self.expert.reset(state)
+        action = self.expert.act(step)
+        if self.sigma:
+            action = action + self.sigma * SPEED * _PERIOD_S * rng.standard_normal(7)
+        return np.clip(action, lower, upper)
+
+
+class _Plan:
+    """Commands one after the other; `parts` are arrays (n, 7)."""
+
+    def __init__(self, start: Vector) -> None:
+        self._at = start
+        self.parts: list[Vector] = []
+
+    def reach(self, goal: Vector) -> None:
+        """To the target, with the tool pointing down."""
+        self._to(goal, tool_down(self._bearing(goal)))
+
+    def pick_and_place(self, cube: Vector, yaw: float, goal: Vector) -> None:
+        """Over the cube, down, close, up, over the pad, down, open, up."""
+        bearing = self._bearing(cube)
+        grip = bearing + _fold(yaw - bearing)
+        down = tool_down(grip)
+        over, at = cube + _HOVER_M * _UP, np.array([cube[0], cube[1], CUBE_HALF_M])
+        self._to(over, down)
+        self._line(at, down)
+        self._grip(_GRASP_M)
+        self._line(over, down)
+        # Keep the cube as it is in the hand: the wrist turns with the arm.
+        placed = tool_down(grip + self._bearing(goal) - bearing)
+        above = goal + _HOVER_M * _UP
+        self._to(above, placed)
+        self._line(goal + _LIFTED_M * _UP, placed)
+        self._grip(float(HOME[6]))
+        self._line(above, placed)
+
+    @staticmethod
+    def _bearing(point: Vector) -> float:
+        return float(np.arctan2(point[1], point[0]))
+
+    def _to(self, position: Vector, rotation: Vector) -> None:
+        """Straight in joint space."""
+        target = self._at.copy()
+        target[:6] = solve(position, rotation, self._at[:6])
+        self._play(np.stack([self._at, target]))
+
+    def _line(self, position: Vector, rotation: Vector) -> None:
+        """Straight in space, through some points on the line."""
+        begin = CHAIN(self._at[:6])
+        points = [self._at]
+        for share in np.linspace(0.0, 1.0, _LINE_POINTS)[1:]:
+            point = points[-1].copy()
+            point[:6] = solve(begin + share * (position - begin), rotation, points[-1][:6])
+            points.append(point)
+        self._play(np.stack(points))
+
+    def _grip(self, opening_m: float) -> None:
+        target = self._at.copy()
+        target[6] = opening_m
+        self._play(np.stack([self._at, target]))
+        self.parts.append(np.tile(target, (4, 1)))
+
+    def _play(self, knots: Vector) -> None:
+        """Go through `knots` (k, 7) along their cubic, as fast as the limits let the whole of it."""
+        ticks = 4
+        while True:
+            commands = _along(knots, _minimum_jerk(np.arange(1, ticks + 1) / ticks))
+            stream = np.concatenate([np.repeat(knots[:1], 2, axis=0), commands, commands[-1:]])
+            speed = np.abs(np.diff(stream, axis=0)).max(axis=0) / _PERIOD_S
+            gain = np.abs(np.diff(stream, 2, axis=0)).max(axis=0) / _PERIOD_S**2
+            excess = max(float((speed / SPEED).max()), float(np.sqrt((gain / GAIN).max())))
+            if excess <= 1.0:
+                break
+            ticks = max(ticks + 1, int(ticks * min(excess, 1.5)))
+        self.parts.append(commands)
+        self._at = commands[-1]
+
+
+def _minimum_jerk(share: Vector) -> Vector:
+    progress: Vector = share**3 * (10.0 - 15.0 * share + 6.0 * share**2)
+    return progress
+
+
+def _along(knots: Vector, progress: Vector) -> Vector:
+    """Natural cubic spline through `knots` (k, n) at `progress` (m,) in [0, 1]; a straight line for two."""
+    count = len(knots)
+    if count == 2:
+        return np.asarray(knots[0] + progress[:, None] * (knots[1] - knots[0]))
+    matrix = np.eye(count)
+    for i in range(1, count - 1):
+        matrix[i, i - 1 : i + 2] = (1.0, 4.0, 1.0)
+    curve = np.zeros_like(knots)
+    curve[1:-1] = 6.0 * (knots[2:] - 2.0 * knots[1:-1] + knots[:-2])
+    curve[...] = np.linalg.solve(matrix, curve)
+    place = progress * (count - 1)
+    left = np.minimum(place.astype(int), count - 2)
+    t = (place - left)[:, None]
+    a, b = knots[left], knots[left + 1]
+    bend = ((1.0 - t) ** 3 - (1.0 - t)) * curve[left] + (t**3 - t) * curve[left + 1]
+    return np.asarray((1.0 - t) * a + t * b + bend / 6.0)
+
+
+def _fold(angle: float) -> float:
+    """The angle within ±45° that grips a square the same way."""
+    quarter = np.pi / 2
+    return float((angle + quarter / 2) % quarter - quarter / 2)

@@ -1,0 +1,410 @@
+"""Each check sees what is wrong, and nothing in a recording that is sound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from episodes.checks.findings import Level
+from episodes.checks.run import EPISODE_CHECKS, NAMES, check
+from episodes.checks.thresholds import Thresholds
+from episodes.contract import parse_contract
+from episodes.dataset import Dataset
+from episodes.edits import Change
+from episodes.layout import set_attributes
+from episodes.reader import Episode
+
+Spoil = Callable[[Any], None]
+
+
+def test_a_sound_recording_passes_every_check(sound: Any, judged: Any, not_passed: Any) -> None:
+    report = judged(sound())
+    assert not_passed(report) == set()
+    assert {finding.check for finding in report.findings} == set(NAMES)
+    assert report.level is Level.PASS
+    lag = next(f for f in report.findings if f.check == "lag")
+    assert lag.figure == pytest.approx(0.1, abs=0.021)
+
+
+def swapped(take: Any) -> None:
+    take.settings["arrival"] = "as listed"
+    stamps = take.stamps["joints"]
+    stamps[[50, 51]] = stamps[[51, 50]]
+
+
+def clock_back(take: Any) -> None:
+    take.settings["arrival"] = "as listed"
+    take.stamps["joints"] = np.concatenate(
+        [take.stamps["joints"][:200], take.stamps["joints"][200:] - 2 * 10**9]
+    )
+
+
+def without(name: str, start_s: float, end_s: float) -> Spoil:
+    def spoil(take: Any) -> None:
+        take.keep(name, ~take.between(name, start_s, end_s))
+
+    return spoil
+
+
+def every(name: str, step: int) -> Spoil:
+    def spoil(take: Any) -> None:
+        take.keep(name, slice(None, None, step))
+
+    return spoil
+
+
+def dropped(name: str, count: int) -> Spoil:
+    def spoil(take: Any) -> None:
+        take.dropped[name] = count
+
+    return spoil
+
+
+def missing(take: Any) -> None:
+    keep = np.ones(len(take.stamps["front"]), np.bool_)
+    keep[5::10] = False
+    take.keep("front", keep)
+
+
+def same_stamp(take: Any) -> None:
+    take.stamps["joints"][101] = take.stamps["joints"][100]
+
+
+def sent_twice(take: Any) -> None:
+    take.values["front"][1::2] = take.values["front"][::2]
+
+
+def frozen(take: Any) -> None:
+    inside = take.between("front", 2.0, 4.0)
+    take.values["front"][inside] = take.values["front"][inside][0]
+
+
+def black(share: float) -> Spoil:
+    def spoil(take: Any) -> None:
+        count = round(share * len(take.values["front"]))
+        take.values["front"][:count] = np.arange(count)[:, None, None, None] % 3
+
+    return spoil
+
+
+def saturated(take: Any) -> None:
+    take.values["front"][:, :9] = 255
+
+
+def empty_depth(take: Any) -> None:
+    take.values["depth"][:] = 0
+
+
+def not_finite(name: str) -> Spoil:
+    def spoil(take: Any) -> None:
+        take.values[name][3, 0] = np.nan
+
+    return spoil
+
+
+def command_beyond(share: float) -> Spoil:
+    def spoil(take: Any) -> None:
+        take.values["commands"][:, 0] *= (1.5 + 3.0 * share) / np.abs(take.values["commands"][:, 0]).max()
+
+    return spoil
+
+
+def joint_beyond(share: float) -> Spoil:
+    def spoil(take: Any) -> None:
+        take.values["joints"][:, 1] *= (1.5 + 3.0 * share) / np.abs(take.values["joints"][:, 1]).max()
+
+    return spoil
+
+
+def command_leap(size: float) -> Spoil:
+    def spoil(take: Any) -> None:
+        take.values["commands"][80:, 1] = take.values["commands"][79, 1]
+        take.values["commands"][80, 1] += size
+
+    return spoil
+
+
+def joint_leap(take: Any) -> None:
+    take.values["joints"][200, 0] += 1.0
+
+
+def pose_spike(take: Any) -> None:
+    take.values["pose"][200, 1] += 0.5
+
+
+def pose_step(take: Any) -> None:
+    take.values["pose"][200:, 1] += 0.5
+
+
+def still_for(start_s: float, end_s: float) -> Spoil:
+    def spoil(take: Any) -> None:
+        for name in ("joints", "pose"):
+            inside = np.flatnonzero(take.between(name, start_s, end_s))
+            take.values[name][inside] = take.values[name][inside[0]]
+            # Going on from where it stood.
+            after = take.values[name][inside[-1] + 1 :]
+            after += take.values[name][inside[0]] - after[0] if len(after) else 0.0
+
+    return spoil
+
+
+def lagging(seconds: float) -> Spoil:
+    def spoil(take: Any) -> None:
+        take.stamps["commands"] -= round(seconds * 1e9) - 100_000_000
+
+    return spoil
+
+
+def other_clock(take: Any) -> None:
+    take.stamps["joints"] -= 5 * 10**9
+    take.delays["joints"] = 5 * 10**9
+
+
+def clock_ahead(take: Any) -> None:
+    take.stamps["pose"] += 40_000_000
+    take.delays["pose"] = -40_000_000
+
+
+def untold(take: Any) -> None:
+    take.ending = ("unknown", "none", "operator")
+
+
+def fell(take: Any) -> None:
+    take.ending = None
+
+
+def no_task(take: Any) -> None:
+    take.settings["task"] = " "
+
+
+WRONG: list[tuple[Spoil, str, str, str]] = [
+    (swapped, "monotonic", "joints", "WARN"),
+    (clock_back, "monotonic", "joints", "FAIL"),
+    (every("front", 2), "rate", "front", "WARN"),
+    (every("joints", 10), "rate", "joints", "FAIL"),
+    (every("commands", 2), "rate", "commands", "WARN"),
+    (without("depth", 0.0, 99.0), "rate", "depth", "FAIL"),
+    (without("commands", 0.0, 99.0), "rate", "commands", "FAIL"),
+    (without("front", 4.0, 4.2), "gaps", "front", "WARN"),
+    (without("front", 4.0, 5.0), "gaps", "front", "FAIL"),
+    (without("front", 6.0, 99.0), "gaps", "front", "FAIL"),
+    (without("commands", 3.0, 4.5), "gaps", "commands", "WARN"),
+    (dropped("front", 1), "dropped", "front", "WARN"),
+    (dropped("front", 20), "dropped", "front", "FAIL"),
+    (missing, "dropped", "front", "FAIL"),
+    (same_stamp, "duplicates", "joints", "WARN"),
+    (sent_twice, "duplicates", "front", "FAIL"),
+    (frozen, "frozen", "front", "FAIL"),
+    (black(0.1), "exposure", "front", "WARN"),
+    (black(1.0), "exposure", "front", "FAIL"),
+    (saturated, "exposure", "front", "FAIL"),
+    (empty_depth, "exposure", "depth", "FAIL"),
+    (not_finite("joints"), "finite", "joints", "FAIL"),
+    (command_beyond(0.01), "limits", "commands", "WARN"),
+    (command_beyond(0.2), "limits", "commands", "FAIL"),
+    (joint_beyond(0.07), "limits", "joints", "WARN"),
+    (joint_beyond(0.2), "limits", "joints", "FAIL"),
+    (command_leap(0.15), "velocity", "commands", "WARN"),
+    (command_leap(0.5), "velocity", "commands", "FAIL"),
+    (joint_leap, "velocity", "joints", "FAIL"),
+    (pose_spike, "velocity", "pose", "WARN"),
+    (still_for(1.0, 7.0), "idle", "", "WARN"),
+    (still_for(0.0, 99.0), "idle", "", "FAIL"),
+    (lagging(0.5), "lag", "commands", "WARN"),
+    (lagging(1.0), "lag", "commands", "FAIL"),
+    (lagging(-0.15), "lag", "commands", "WARN"),
+    (lagging(-0.4), "lag", "commands", "FAIL"),
+    (other_clock, "alignment", "joints", "FAIL"),
+    (clock_ahead, "alignment", "pose", "WARN"),
+    (without("pose", 5.0, 6.5), "alignment", "", "WARN"),
+    (without("pose", 3.0, 6.0), "alignment", "", "FAIL"),
+    (without("joints", 0.0, 99.0), "alignment", "", "PASS"),
+    (untold, "outcome", "", "WARN"),
+    (fell, "ending", "", "WARN"),
+    (no_task, "task", "", "WARN"),
+]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "name", "stream", "level"),
+    WRONG,
+    ids=[f"{n}-{s}-{lv}-{k}" for k, (_, n, s, lv) in enumerate(WRONG)],
+)
+def test_what_is_wrong_is_found(
+    sound: Any, judged: Any, worst_of: Any, spoil: Spoil, name: str, stream: str, level: str
+) -> None:
+    take = sound()
+    spoil(take)
+    finding = worst_of(judged(take), name, stream)
+    assert finding.level.name == level, finding
+    assert finding.episode == "a"
+    assert (finding.advice != "") == (level != "PASS")
+    if (
+        finding.level is not Level.PASS
+        and finding.figure is not None
+        and name not in ("rate", "dropped", "idle")
+    ):
+        assert finding.threshold is not None
+        assert finding.figure > finding.threshold
+
+
+def test_every_check_of_an_episode_has_a_recording_that_it_refuses() -> None:
+    elsewhere = {"readable", "schema", "contract"}
+    assert {name for _, name, _, level in WRONG if level != "PASS"} == set(EPISODE_CHECKS) - elsewhere
+
+
+def test_a_still_arm_may_repeat_its_pictures(sound: Any, judged: Any, not_passed: Any) -> None:
+    take = sound()
+    still_for(1.0, 4.0)(take)
+    inside = take.between("front", 1.2, 3.8)
+    take.values["front"][inside] = take.values["front"][inside][0]
+    found = {name for name, _, _ in not_passed(judged(take))}
+    assert found.isdisjoint({"frozen", "duplicates"})
+
+
+def test_an_arm_whose_position_nobody_measures_is_not_called_idle(
+    sound: Any, judged: Any, worst_of: Any
+) -> None:
+    take = sound()
+    for name in ("joints", "pose"):
+        without(name, 0.0, 99.0)(take)
+    report = judged(take)
+    assert "not judged" in worst_of(report, "idle").text
+    assert "not judged" in worst_of(report, "frozen", "front").text
+    assert "not judged" in worst_of(report, "lag").text
+
+
+def test_a_step_of_a_value_is_no_spike(sound: Any, judged: Any, worst_of: Any) -> None:
+    take = sound()
+    pose_step(take)
+    assert worst_of(judged(take), "velocity", "pose").level is Level.PASS
+
+
+def test_nan_in_a_stream_beside_the_contract_is_only_a_warning(
+    sound: Any, judged: Any, worst_of: Any
+) -> None:
+    take = sound()
+    not_finite("temperature")(take)
+    assert worst_of(judged(take), "finite", "temperature").level is Level.WARN
+
+
+def test_the_figures_are_those_of_the_recording(sound: Any, judged: Any, worst_of: Any) -> None:
+    take = sound()
+    without("front", 4.0, 5.0)(take)
+    frozen(take)
+    dropped("joints", 7)(take)
+    report = judged(take)
+    assert worst_of(report, "gaps", "front").figure == pytest.approx(1.05)
+    assert worst_of(report, "frozen").figure == pytest.approx(1.95)
+    assert worst_of(report, "dropped", "joints").figure == pytest.approx(7 / 407)
+    assert "7 counted by the recorder" in worst_of(report, "dropped", "joints").text
+
+
+def test_bounds_are_the_users(sound: Any, judged: Any, worst_of: Any) -> None:
+    take = sound()
+    frozen(take)
+    assert worst_of(judged(take, thresholds=Thresholds(frozen_s=2.5)), "frozen").level is Level.PASS
+
+
+def modify(path: Path, group: str, **values: Any) -> None:
+    with h5py.File(path, "r+", libver=("v110", "v110"), locking=False) as file:
+        set_attributes(file[group], values)
+
+
+@pytest.mark.parametrize(
+    ("group", "values", "name", "word"),
+    [
+        ("/", {"outcome_source": "none"}, "schema", "claims success"),
+        ("/", {"clock": "gps"}, "schema", "clock"),
+        ("streams/joints", {"samples": 3}, "schema", "100 samples"),
+        ("streams/front", {"align": "hold"}, "schema", "align"),
+        ("/", {"interface_sha256": "0" * 64}, "contract", "interface_sha256"),
+        ("/", {"limits_sha256": "0" * 64}, "contract", "limits_sha256"),
+    ],
+)
+def test_a_file_that_contradicts_itself_fails(
+    sound: Any, folder: Path, worst_of: Any, group: str, values: dict[str, Any], name: str, word: str
+) -> None:
+    path = sound(2.0).write(folder)
+    modify(path, group, **values)
+    finding = worst_of(check([path]), name)
+    assert finding.level is Level.FAIL
+    assert word in finding.text
+
+
+def test_a_renamed_episode_fails(sound: Any, folder: Path, worst_of: Any) -> None:
+    path = sound(2.0).write(folder)
+    path.rename(path.with_name(path.name.replace("_a", "_b")))
+    finding = worst_of(check([folder]), "schema")
+    assert "'a' under the name of 'b'" in finding.text
+
+
+def test_an_episode_of_another_robot_fails(sound: Any, tmp_path: Path, arm: Any, worst_of: Any) -> None:
+    other = parse_contract(arm.text.replace("rate_hz: 20", "rate_hz: 10"), "other.yaml")
+    Dataset.create(tmp_path / "other", other)
+    path = sound(2.0).write(tmp_path / "other")
+    assert worst_of(check([tmp_path / "other"]), "contract").level is Level.FAIL
+    assert "rate_hz" in worst_of(check([path]), "contract").text
+    looser = parse_contract(arm.text.replace("upper: [1.5, 1.5]", "upper: [1.0, 1.0]"), "tight.yaml")
+    Dataset.create(tmp_path / "tight", looser)
+    sound(2.0).write(tmp_path / "tight")
+    assert "looser" in worst_of(check([tmp_path / "tight"]), "contract").text
+
+
+def test_a_file_of_another_schema_is_named_as_such(tmp_path: Path, worst_of: Any) -> None:
+    path = tmp_path / "x_y.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["schema"] = "somebody/else/1"
+    assert worst_of(check([path]), "schema").level is Level.FAIL
+
+
+def test_jpeg_pictures_that_are_cut_are_counted(sound: Any, folder: Path, worst_of: Any) -> None:
+    take = sound(2.0)
+    take.settings["image_storage"] = "jpeg"
+    path = take.write(folder)
+    with Episode.open(path) as episode:
+        ends = np.cumsum([len(data) for data in episode.stream("front").stored()])
+    assert worst_of(check([path]), "readable").level is Level.PASS
+    with h5py.File(path, "r+", locking=False) as file:
+        for end in ends[[3, 7]]:
+            file["streams/front/data"][end - 20 : end] = 0
+    finding = worst_of(check([path]), "readable", "front")
+    assert finding.level is Level.FAIL
+    assert "2 pictures are cut short" in finding.text
+
+
+def test_a_frozen_jpeg_camera_is_seen(sound: Any, judged: Any, worst_of: Any) -> None:
+    take = sound()
+    take.settings["image_storage"] = "jpeg"
+    frozen(take)
+    assert worst_of(judged(take), "frozen", "front").figure == pytest.approx(1.95)
+
+
+def test_what_is_trimmed_or_excluded_is_not_judged(
+    sound: Any, folder: Path, not_passed: Any, worst_of: Any
+) -> None:
+    take = sound()
+    frozen(take)
+    take.ending = ("unknown", "none", "operator")
+    path = take.write(folder)
+    assert worst_of(check([folder]), "frozen").level is Level.FAIL
+    edits = Dataset.open(folder).edits
+    edits.add(["a"], Change(trim=(4.1, None)), who="t", when_ns=0)
+    edits.add(["a"], Change(outcome="success"), who="t", when_ns=0)
+    assert not_passed(check([folder])) == set()
+    assert not_passed(check([path])) == set()
+    edits.add(["a"], Change(exclude=True), who="t", when_ns=0)
+    report = check([folder])
+    assert (report.episodes, report.excluded) == (0, 1)
+
+
+def test_a_trim_does_not_hide_what_the_file_claims(sound: Any, folder: Path, worst_of: Any) -> None:
+    path = sound(2.0).write(folder)
+    modify(path, "/", recovered=True)
+    Dataset.open(folder).edits.add(["a"], Change(outcome="failure"), who="t", when_ns=0)
+    assert "claims success" in worst_of(check([folder]), "schema").text

@@ -1,0 +1,103 @@
+"""The scripted expert solves both tasks, with commands that control passes unchanged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from episodes.aligned import align_episode
+from episodes.contract import Contract, Source
+from episodes.dataset import Dataset
+from episodes.errors import ConfigError
+from policy.runtime.control import Chunk, Controller, Inputs, Measured
+from sim.arm6.env import Arm6Env
+from sim.arm6.expert import Expert, ScriptedBehaviour
+from sim.env import Split
+from sim.record import TRUTH, episode_id, record_episode
+from sim.world import EPISODE_START_NS, World
+
+EPISODES = 50
+
+
+def controlled(world: World, seed: int, episode: int, task: str) -> tuple[bool, Controller]:
+    """An episode of the expert through control; every command must come out as it went in."""
+    contract = world.contract
+    controller, expert = Controller(contract), Expert(task)
+    world.reset(seed, episode)
+    expert.reset(world.step.observation["state"])
+    for _ in range(len(expert) + 12):
+        now_ns, action = world.stamp_ns, expert.act(world.tick)
+        measured = {"joints": Measured(world.samples(frozenset({"joints"}))["joints"], now_ns)}
+        chunk = Chunk(now_ns, now_ns, contract.period_ns, action[None], Source.SCRIPT)
+        inputs = Inputs(chunk=chunk, measured=measured, observation_ns=now_ns)
+        if world.tick == 0:
+            assert controller.enable(now_ns, inputs).accepted
+        command = controller.tick(now_ns, inputs)
+        assert command.action is not None
+        assert command.action.tobytes() == action.tobytes()
+        world.apply(command.action)
+    return world.step.success, controller
+
+
+@pytest.mark.parametrize("task", ["reach", "pick-place"])
+@pytest.mark.parametrize("split", ["train", "evaluation"])
+def test_the_expert_succeeds_and_control_has_nothing_to_clamp(
+    arm6: Contract, task: str, split: Split
+) -> None:
+    world = World(arm6, Arm6Env(task, split=split))
+    successes = 0
+    for episode in range(EPISODES // 2):
+        success, controller = controlled(world, 11, episode, task)
+        successes += success
+        assert dict(controller.counts) == {}
+        assert controller.fault is None
+        assert world.tick <= 150
+    assert successes >= 0.95 * EPISODES / 2
+    world.close()
+
+
+def test_an_episode_of_the_expert_is_recorded_and_read_back(arm6: Contract, tmp_path: Path) -> None:
+    dataset = Dataset.create(tmp_path / "data", arm6)
+    world = World(arm6, Arm6Env("reach", horizon=40))
+    behaviour = ScriptedBehaviour("arm6/reach", seed=0, episode=3)
+    writer = dataset.new_writer(
+        contract=arm6, clock="sim", started_ns=EPISODE_START_NS, task="arm6/reach",
+        operator=behaviour.label, episode_id=episode_id(0, 3), extra_streams=(TRUTH,),
+    )  # fmt: skip
+    _, success = record_episode(world, behaviour, writer)  # type: ignore[arg-type]
+    assert success
+    aligned = align_episode(dataset.read(episode_id(0, 3)))
+    assert aligned.actions.shape == (40, 7)
+    assert aligned.observations["joints"].shape == (41, 7)
+    assert behaviour.label == "expert"
+
+
+def test_noise_is_a_function_of_seed_and_episode_and_makes_some_episodes_fail(arm6: Contract) -> None:
+    def play(episode: int) -> tuple[bytes, bool]:
+        world = World(arm6, Arm6Env("pick-place"))
+        behaviour = ScriptedBehaviour("arm6/pick-place", seed=1, episode=episode, sigma=2.0)
+        rng = behaviour.rng()
+        world.reset(1, episode)
+        while not world.over:
+            state = world.step.observation["state"]
+            world.apply(behaviour.act(state, rng, world.tick, *world.env_bounds))
+        return world.step.observation["state"].tobytes(), world.success_tick is not None
+
+    runs = [play(episode) for episode in range(4)]
+    assert runs[0] == play(0)
+    assert not all(success for _, success in runs)
+
+
+def test_there_is_no_expert_for_another_task() -> None:
+    with pytest.raises(ConfigError, match="no expert for 'stack'"):
+        ScriptedBehaviour("arm6/stack", seed=0, episode=0)
+
+
+def test_a_plan_begins_where_the_arm_is_and_is_held_at_its_end() -> None:
+    env, expert = Arm6Env("reach"), Expert("reach")
+    expert.reset(env.reset(seed=0, episode=0).observation["state"])
+    start = env.reset(seed=0, episode=0).observation["joints"]
+    assert np.abs(expert.act(0) - start).max() < 0.02
+    assert expert.act(10_000).tobytes() == expert.act(len(expert) - 1).tobytes()
