@@ -184,10 +184,14 @@ class Stand:
 
 
 def end(process: subprocess.Popen[bytes], number: signal.Signals = signal.SIGINT) -> int:
-    """Send a signal and wait for the end; returns the exit code."""
+    """Send a signal, after a minute SIGKILL, and wait for the end; returns the exit code."""
     if process.poll() is None:
         process.send_signal(number)
-    return process.wait(END_S)
+    try:
+        return process.wait(END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
 
 
 @contextlib.contextmanager

@@ -106,7 +106,7 @@ class Sketch:
         weights = np.concatenate([self._weights, weights])
         if self._exact:
             means, place = np.unique(means, return_inverse=True)
-            weights = np.bincount(place.reshape(-1), weights)
+            weights = np.bincount(place.reshape(-1), weights).astype(np.float64)
             self._exact = len(means) <= _COUNTED
         self._means, self._weights = (means, weights) if self._exact else self._merged(means, weights)
 
