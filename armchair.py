@@ -75,7 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(title: str, verb: Verb, arguments: list[str]) -> int:
     # Threads that spin while they wait starve the other processes of a small machine: 133 against 25 steps/s.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A shell without job control starts background jobs deaf to SIGINT, and every child with them.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         module = importlib.import_module(verb.module)
         import tyro
