@@ -41,7 +41,7 @@ setup(
         shared("launch/params", "*.yaml"),
     ],
     install_requires=["setuptools"],
-    extras_require={"test": ["pytest"]},
+    extras_require={"test": ["pytest"], "view": ["rerun-sdk>=0.41,<0.42"]},
     zip_safe=False,
     entry_points={
         "console_scripts": [

@@ -317,9 +317,12 @@ def usable(dataset: Dataset) -> list[EpisodeInfo]:
     infos = dataset.infos()
     if infos:
         return infos
-    hint = f"Collect some: armchair collect {dataset.path}"
     if count := len(dataset.ids()):
-        hint = f"All {count} are excluded by edits: armchair episodes edit list {dataset.path}"
+        raise DatasetError(
+            f"{dataset.path}: all {count} episodes are excluded by edits. See them: "
+            f"armchair episodes edit list {dataset.path}"
+        )
+    hint = f"Collect some: armchair collect {dataset.path}"
     if partials := dataset.partials():
         hint = f"There are {len(partials)} unfinished recordings: armchair episodes recover {partials[0]}"
-    raise DatasetError(f"{dataset.path}: the dataset holds no episode to use. {hint}")
+    raise DatasetError(f"{dataset.path}: the dataset holds no finished episode. {hint}")

@@ -51,8 +51,8 @@ def write_recording(
         import rerun.blueprint as blueprint
     except ModuleNotFoundError as error:
         raise MachineError(
-            f"--rerun needs the Rerun SDK ({error}): pip install 'rerun-sdk=={VERSION}.*'. "
-            "--video and --sheet do without it."
+            f"--rerun needs the Rerun SDK ({error}), the extra 'view' of armchair: "
+            f"pip install 'rerun-sdk=={VERSION}.*'. --video and --sheet do without it."
         ) from error
     cameras = [s.name for s in shown.episode.streams.values() if len(s.shape) == 3 and len(shown.rows(s))]
     layout = blueprint.Horizontal(

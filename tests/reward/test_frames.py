@@ -65,5 +65,5 @@ def test_the_stream_to_judge_is_the_only_camera_or_is_asked_for(dataset: Dataset
 
 
 def test_an_empty_dataset_is_refused(make_dataset: Callable[..., Dataset]) -> None:
-    with pytest.raises(DatasetError, match="no episode to use"):
+    with pytest.raises(DatasetError, match="no finished episode"):
         load_frames(make_dataset(episodes=0), "front")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mujoco
 import numpy as np
 import pytest
 
@@ -11,6 +10,9 @@ from episodes.errors import ConfigError
 from sim.arm6.kinematics import CHAIN, LINKS, solve, tool_down
 from sim.arm6.model import HOME, JOINTS
 from sim.arm6.plant import Plant
+from sim.gl import load_mujoco
+
+mujoco = load_mujoco()
 
 LOWER = np.array([j.lower for j in JOINTS])
 UPPER = np.array([j.upper for j in JOINTS])
