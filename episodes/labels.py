@@ -68,6 +68,7 @@ def write_labels(
         DatasetError: a name, shape or value that cannot be, or the file cannot be written.
     """
     path = _path(dataset, labeller, episode_id)
+    dataset.file(episode_id)
     window = _window_now(dataset, episode_id)
     values = np.asarray(reward, dtype=np.float32)
     mask = np.ones(values.shape, np.bool_) if valid is None else np.asarray(valid)
@@ -149,10 +150,11 @@ def read_labels(dataset: Dataset, labeller: str, episode_id: str) -> Labels:
 
 
 def _window_now(dataset: Dataset, episode_id: str) -> Window:
+    """The part of an episode that edits keep now."""
     edit = dataset.edits.in_force().get(episode_id)
-    path = dataset.file(episode_id)
     if edit is None or edit.trim == _UNTRIMMED:
         return _UNTRIMMED
+    path = dataset.file(episode_id)
     with damage(path, "reading the attributes"), h5py.File(path, "r", locking=False) as file:
         return edit.window_ns(int(file.attrs["started_ns"]))
 

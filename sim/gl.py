@@ -8,8 +8,10 @@ import: `load_mujoco()` is the one way in which `sim` imports mujoco.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import ctypes.util
+import functools
 import importlib
 import os
 import platform
@@ -101,7 +103,19 @@ def _pyopengl_conflict(name: str) -> str | None:
     return f"PYOPENGL_PLATFORM is set to {set_to!r}" if set_to and set_to.lower() != name else None
 
 
+@functools.cache
+def _load_triton_first() -> None:
+    """Load the LLVM inside triton (which comes with torch) before Mesa's.
+
+    Both libraries bring an LLVM. With Mesa's loaded first the process dies of a segmentation fault as soon
+    as torch makes an optimiser, which imports triton; the other way round both work.
+    """
+    with contextlib.suppress(ImportError):
+        importlib.import_module("triton._C.libtriton")
+
+
 def _load(name: str) -> ctypes.CDLL | None:
+    _load_triton_first()
     sonames = {
         "EGL": "libEGL.so.1",
         "OpenGL": "libOpenGL.so.0",

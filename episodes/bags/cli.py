@@ -125,7 +125,7 @@ def run_export(config: ExportConfig) -> int:
         for text in made.warnings:
             errors.print(f"[yellow]note:[/yellow] {text}", highlight=False)
         return 1 if made.warnings else 0
-    ids = list(config.episodes) or dataset.ids()
+    ids = list(config.episodes) or [info.episode_id for info in dataset.infos()]
     if not ids:
         raise DatasetError(f"{dataset.path}: there is no episode to export.")
     left_out = False

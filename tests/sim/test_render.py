@@ -272,3 +272,21 @@ def test_a_choice_that_was_made_for_us_binds_no_child() -> None:
     """A worker inherits MUJOCO_GL from a parent that chose it; that is not a person's demand."""
     done = _python(FORGETFUL, PYOPENGL_PLATFORM="glx", MUJOCO_GL="egl", ARMCHAIR_CHOSE_GL="egl")
     assert done.stdout.startswith("raycast True"), done.stdout + done.stderr
+
+
+def test_a_process_that_rendered_can_train() -> None:
+    """Mesa's LLVM and the one inside triton do not mix when Mesa's is loaded first."""
+    script = (
+        "from sim.make import make_env\n"
+        "env = make_env('metaworld/drawer-open-v3', horizon=2)\n"
+        "env.reset(seed=0, episode=0)\n"
+        "env.render('corner2', 84, 84)\n"
+        "import torch\n"
+        "torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])\n"
+        "print('trained')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("trained\n")

@@ -12,8 +12,6 @@ from sim.arm6.model import HOME, JOINTS
 from sim.arm6.plant import Plant
 from sim.gl import load_mujoco
 
-mujoco = load_mujoco()
-
 LOWER = np.array([j.lower for j in JOINTS])
 UPPER = np.array([j.upper for j in JOINTS])
 
@@ -23,6 +21,7 @@ def test_the_contracts_chain_is_the_arms(arm6: Contract) -> None:
 
 
 def test_tool_and_jacobian_are_mujocos() -> None:
+    mujoco = load_mujoco()  # not at import: a collected module must not decide what draws
     plant, rng = Plant("reach"), np.random.default_rng(0)
     model, data = plant.model, plant.data
     site = model.site("tool").id
