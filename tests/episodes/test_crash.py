@@ -127,7 +127,7 @@ def test_a_kill_at_any_moment_loses_nothing_that_was_flushed(folder: Path, stora
 
 @pytest.mark.parametrize("storage", ["lzf", "jpeg"])
 def test_a_kill_loses_at_most_the_last_second(folder: Path, storage: str) -> None:
-    reports = record_until_killed(folder, 1.0, storage, 20, 2.2)
+    reports = record_until_killed(folder, 1.0, storage, 20, 4.0)
     times = reports[:, 1]
     # On a busy machine the recorder may stand still, so its own longest pause is granted besides.
     safe = times <= times[-1] - 1_000_000_000 - np.diff(times).max()
