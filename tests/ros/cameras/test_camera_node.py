@@ -174,6 +174,7 @@ def test_a_camera_that_goes_away_is_reported_and_reopened_when_it_comes_back(
     assert stamps == sorted(set(stamps))
 
 
+@pytest.mark.long  # it judges rates, which a machine busy with other tests does not give
 def test_a_subscriber_that_stands_still_slows_neither_capture_nor_the_others(
     peer: Peer, start: Start, run_module: Callable[..., NodeProcess], tmp_path: Path
 ) -> None:
