@@ -13,17 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import rclpy
 import torch
 import yaml
 from diagnostic_msgs.msg import DiagnosticStatus
-from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import SetBool
 
 from bench.control_net import HEIGHT, WIDTH, make_network, write_bundle
-from bench.record_stand import _variables
+from bench.domain import own_domain
 from episodes.contract import Contract, load_contract
 from episodes.errors import StackError
 from ros_nodes import dds, processes, qos
@@ -154,18 +151,8 @@ def stand(folder: Path) -> Iterator[Stand]:
     network = make_network(contract, HOME)
     write_bundle(folder / "bundle", contract, network)
     torch.save(network.state_dict(), folder / "weights.pt")
-    since_s = time.time() - 1.0
     with contextlib.ExitStack() as stack:
-        domain = stack.enter_context(dds.hold_domain(None, "armchair bench control"))
-        profile, _ = dds.fitting_profile(launch_folder() / "fastdds.xml", 6, folder)
-        environment = dds.environment(domain, profile)
-        stack.callback(dds.clean_segments, since_s, domain)
-        stack.enter_context(_variables(environment))
-        context = rclpy.Context()
-        rclpy.init(context=context, domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
-        stack.callback(context.try_shutdown)
-        node = Node("bench", context=context)
-        stack.callback(node.destroy_node)
+        environment, node = stack.enter_context(own_domain("armchair bench control", folder, 6, "bench"))
         made = Stand(folder, environment, contract, folder / "bundle", folder / "weights.pt", TakeLoop(node))
         arm = contract.actions["arm"].topic
         made.loop.subscribe(Float64MultiArray, arm, qos.NEWEST, made.count_command)

@@ -7,13 +7,10 @@ Rates are those of the session: from the release of an episode to its last answe
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -124,23 +121,8 @@ def render_only(contract_path: Path, ticks: int, repeats: int = 1) -> tuple[list
 
 def _as_a_node(contract: Path, config: LockstepConfig) -> tuple[list[float], str]:
     """`render_only` in a process of its own with the environment of a node: the same malloc, the same GL."""
-    with _variables(dds.MALLOC), ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    with dds.variables(dds.MALLOC), ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(render_only, contract, config.render_ticks, 2).result()
-
-
-@contextlib.contextmanager
-def _variables(variables: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for processes that are started meanwhile."""
-    before = {key: os.environ.get(key) for key in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                del os.environ[key]
-            else:
-                os.environ[key] = value
 
 
 def write_small_bundle(

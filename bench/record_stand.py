@@ -13,18 +13,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import rclpy
 import yaml
 from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
 
+from bench.domain import own_domain
 from episodes.errors import StackError
-from ros_nodes import dds
 from ros_nodes.loop import TakeLoop
 from ros_nodes.processes import PARENT_VARIABLE
 from ros_nodes.recorder.remote import RemoteRecorder
 from ros_nodes.recorder.status import RECORDING
-from ros_nodes.stacks import launch_folder
 
 START_S = 60.0
 END_S = 60.0
@@ -214,35 +211,10 @@ def stand(
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "contract.yaml").write_text(contract_text(sensors) if contract is None else contract)
-    since_s = time.time() - 1.0
     with contextlib.ExitStack() as stack:
-        domain = stack.enter_context(dds.hold_domain(None, purpose))
-        profile, _ = dds.fitting_profile(launch_folder() / "fastdds.xml", len(sensors) + 2, folder)
-        environment = dds.environment(domain, profile)
-        stack.callback(dds.clean_segments, since_s, domain)
-        stack.enter_context(_variables(environment))
-        context = rclpy.Context()
-        rclpy.init(context=context, domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
-        stack.callback(context.try_shutdown)
-        node = Node("stand", context=context)
-        stack.callback(node.destroy_node)
+        environment, node = stack.enter_context(own_domain(purpose, folder, len(sensors) + 2, "stand"))
         made = Stand(folder, environment, node, TakeLoop(node))
         stack.callback(lambda: [end(process) for process in reversed(made.processes)])
         for sensor in sensors:
             made.generate(sensor)
         yield made
-
-
-@contextlib.contextmanager
-def _variables(variables: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables while the block runs; Fast DDS reads them when a participant is made."""
-    before = {key: os.environ.get(key) for key in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                del os.environ[key]
-            else:
-                os.environ[key] = value

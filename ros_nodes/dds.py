@@ -58,6 +58,21 @@ def environment(
     }
 
 
+@contextlib.contextmanager
+def variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables while the block runs; Fast DDS reads them when a participant is made."""
+    before = {key: os.environ.get(key) for key in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                del os.environ[key]
+            else:
+                os.environ[key] = value
+
+
 def environment_domain(base: Mapping[str, str] = os.environ) -> int | None:
     """ROS_DOMAIN_ID, None where it is not set.
 

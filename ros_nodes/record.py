@@ -60,7 +60,7 @@ def main(config: RecordConfig) -> int:
         )
     operate = _desk()
     if config.attach:
-        with _variables(_environment(_domain(config), launch_folder() / "fastdds.xml")):
+        with dds.variables(_environment(_domain(config), launch_folder() / "fastdds.xml")):
             operate(config.recorder, console, check=lambda: None, leaves=True)
         return 0
     if config.contract is None or config.dataset is None:
@@ -116,25 +116,10 @@ def _running(
     if note:
         console.print(note, soft_wrap=True)
     try:
-        with _variables(environment), processes.running(specs, folder, environment) as started:
+        with dds.variables(environment), processes.running(specs, folder, environment) as started:
             yield started
     finally:
         dds.clean_segments(since_s)
-
-
-@contextlib.contextmanager
-def _variables(variables: dict[str, str]) -> Iterator[None]:
-    """Environment variables while the block runs; Fast DDS reads them when a node is made."""
-    before = {key: os.environ.get(key) for key in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                del os.environ[key]
-            else:
-                os.environ[key] = value
 
 
 def _check(started: list[processes.Running]) -> None:

@@ -14,20 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import rclpy
 import yaml
-from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
 
+from bench.domain import own_domain
 from bench.drills.crew import Crew
 from bench.drills.network import Kind, write_bundle
 from bench.drills.services import PATIENCE_NS, Services
 from bench.drills.watch import Watch
-from bench.lockstep import _variables, write_small_bundle
+from bench.lockstep import write_small_bundle
 from episodes.contract import Contract, load_contract
 from episodes.errors import StackError
 from episodes.messages import COMMAND_TOPIC
-from ros_nodes import dds
 from ros_nodes.commands import CHUNK_TOPIC
 from ros_nodes.loop import TakeLoop
 from ros_nodes.stacks import launch_folder
@@ -332,18 +329,8 @@ def _written(content: dict[str, Any], path: Path) -> Contract:
 def rig(setup: Setup, folder: Path) -> Iterator[Rig]:
     """A rig with everything running; everything is ended when the block is left."""
     folder.mkdir(parents=True, exist_ok=True)
-    since_s = time.time() - 1.0
     with contextlib.ExitStack() as stack:
-        domain = stack.enter_context(dds.hold_domain(None, "fault drills"))
-        profile, _ = dds.fitting_profile(launch_folder() / "fastdds.xml", 8, folder)
-        environment = dds.environment(domain, profile)
-        stack.callback(dds.clean_segments, since_s, domain)
-        stack.enter_context(_variables(environment))
-        context = rclpy.Context()
-        rclpy.init(context=context, domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
-        stack.callback(context.try_shutdown)
-        node = Node("drills", context=context)
-        stack.callback(node.destroy_node)
+        environment, node = stack.enter_context(own_domain("fault drills", folder, 8, "drills"))
         made = Rig(setup, folder, environment, TakeLoop(node))
         stack.callback(made.crew.close)
         made.start_all()

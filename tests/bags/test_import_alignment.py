@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -133,7 +134,7 @@ def test_replaying_an_imported_bag_in_receive_order_gives_what_the_policy_node_w
 
 
 def test_decoders_read_the_messages_of_rclpy_and_of_a_bag_alike() -> None:
-    sensor_msgs = pytest.importorskip("sensor_msgs.msg", reason="ROS message wheels are not installed")
+    sensor_msgs = importlib.import_module("sensor_msgs.msg")
     live, kept = sensor_msgs.JointState(), joints(5, 3)
     live.header.stamp.nanosec = 5
     live.name, live.position = kept.name, kept.position.tolist()

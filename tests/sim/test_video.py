@@ -40,7 +40,6 @@ def test_a_film_holds_the_frames_at_the_asked_rate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoder: str
 ) -> None:
     if encoder == "av":
-        pytest.importorskip("av", reason="the second encoder is optional")
         _hide(monkeypatch, "imageio_ffmpeg")
     film = frames(30, 84, 85)
     read, fps = _read(write_video(film, tmp_path / "new" / "film.mp4", fps=25.0))
