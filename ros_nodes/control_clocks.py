@@ -318,6 +318,7 @@ class RealtimeControl:
             self._now_ns = self._deadlines.wait()
             woke_ns = time.monotonic_ns()
             self._figures.woke(woke_ns, self._deadlines.missed)
+            loop.take(control.chunks)  # first, since it is what is waited for from the camera to the arm
             loop.spin_once(0)
             self._watch_clock()
             if loop.stopped_by is not None and stop_by_ns is None:

@@ -70,6 +70,11 @@ class ControlNode:
             self._clock = LockstepControl(self)
         else:
             self._clock = clock = RealtimeControl(self)
+        self._chunks = ChunkDecoder(contract.action_names, CHUNK_TOPIC)
+        self.chunks = loop.subscribe(
+            JointTrajectory, CHUNK_TOPIC, qos.STREAM, self._receive_chunk, newest=not lockstep, info=True
+        )
+        if not lockstep:
             self._hear_operator(clock)
             loop.subscribe(
                 DiagnosticArray, POLICY_INFO_TOPIC, qos.STREAM, partial(_hear_policy, clock), newest=True
@@ -82,10 +87,6 @@ class ControlNode:
         self.estop_topics = tuple(dict.fromkeys((*contract.estop, *config.estop)))
         for topic in self.estop_topics:
             loop.subscribe(Bool, topic, qos.LATCHED, partial(self._hear_estop, topic))
-        self._chunks = ChunkDecoder(contract.action_names, CHUNK_TOPIC)
-        loop.subscribe(
-            JointTrajectory, CHUNK_TOPIC, qos.STREAM, self._receive_chunk, newest=not lockstep, info=True
-        )
         loop.switch("~/enable", self._enable)
         loop.trigger("~/clear_fault", self._clear_fault)
         node.add_on_set_parameters_callback(self._check_parameters)

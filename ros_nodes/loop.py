@@ -54,6 +54,7 @@ class _Reader:
     newest: bool
     info: bool = False
     drain: bool = False
+    raw: bool = False
 
 
 class TakeLoop:
@@ -82,14 +83,16 @@ class TakeLoop:
         newest: bool = False,
         info: bool = False,
         drain: bool = False,
+        raw: bool = False,
     ) -> Subscription:
         """Call `handler(message)` for each message, or with `newest` only for the last one that waits.
 
         With `info` it is `handler(message, info)`, where info holds rmw's publication_sequence_number. With
-        `drain` all that wait (DRAINED at most) are handled before anything else is, deadlines too.
+        `drain` all that wait (DRAINED at most) are handled before anything else is, deadlines too. With `raw`
+        the message is its serialised bytes: a picture is then copied once less, and not taken apart.
         """
         subscription = self.node.create_subscription(message_type, topic, handler, qos)
-        self._readers[subscription.handle.pointer] = _Reader(subscription, handler, newest, info, drain)
+        self._readers[subscription.handle.pointer] = _Reader(subscription, handler, newest, info, drain, raw)
         self._wait_set = None
         return subscription
 
@@ -157,6 +160,13 @@ class TakeLoop:
             worked = True
         return worked
 
+    def take(self, subscription: Subscription) -> bool:
+        """Handle what waits on one subscription, whatever else waits; returns whether anything did.
+
+        Asking one reader costs 20 µs; a wait set over twenty entities, 100 µs.
+        """
+        return self._take(self._readers[subscription.handle.pointer])
+
     def spin_until(self, condition: Callable[[], bool], deadline_ns: int) -> bool:
         """Dispatch until `condition()`, the deadline (monotonic ns) or `stop`; returns whether it holds."""
         while not (met := condition()) and self.stopped_by is None and time.monotonic_ns() < deadline_ns:
@@ -164,19 +174,19 @@ class TakeLoop:
         return met
 
     def _take(self, reader: _Reader) -> bool:
-        handle, kind = reader.subscription.handle, reader.subscription.msg_type
-        taken = handle.take_message(kind, False)
+        handle, kind, raw = reader.subscription.handle, reader.subscription.msg_type, reader.raw
+        taken = handle.take_message(kind, raw)
         if taken is None:
             return False
         if reader.newest:
-            while (later := handle.take_message(kind, False)) is not None:
+            while (later := handle.take_message(kind, raw)) is not None:
                 taken = later
         for _ in range(DRAINED if reader.drain else 1):
             if reader.info:
                 reader.handler(taken[0], taken[1])
             else:
                 reader.handler(taken[0])
-            if not reader.drain or (taken := handle.take_message(kind, False)) is None:
+            if not reader.drain or (taken := handle.take_message(kind, raw)) is None:
                 break
         return True
 

@@ -30,6 +30,7 @@ from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
 from episodes.align import CausalAligner, NotReady
+from episodes.bags.cdr import read_cdr
 from episodes.contract import ObservationStream, Source, load_contract
 from episodes.errors import ArmchairError
 from episodes.messages import Array, MessageError, message_stamp_ns
@@ -141,7 +142,10 @@ class PolicyNode:
         kind = message_type(streams[0].type)
         if self._lockstep:
             return self._loop.subscribe(kind, topic, qos.STREAM, receive)
-        if any(stream.is_image or stream.name == self._contract.reference for stream in streams):
+        if any(stream.is_image for stream in streams):
+            receive = partial(self._observe_bytes, receive, streams[0].type, topic)
+            return self._loop.subscribe(kind, topic, qos.NEWEST, receive, newest=True, raw=True)
+        if any(stream.name == self._contract.reference for stream in streams):
             return self._loop.subscribe(kind, topic, qos.NEWEST, receive, newest=True)
         return self._loop.subscribe(kind, topic, qos.EACH_VECTOR, receive, drain=True)
 
@@ -184,6 +188,15 @@ class PolicyNode:
 
     def _hear_task(self, message: String) -> None:
         self._task = message.data
+
+    def _observe_bytes(self, receive: Callable[[Any], None], kind: str, topic: str, data: bytes) -> None:
+        """A picture as it was serialised: its pixels are read where they lie."""
+        try:
+            message = read_cdr(data, kind, topic)
+        except MessageError as error:
+            self._refuse(Why.UNREADABLE, str(error))
+        else:
+            receive(message)
 
     def _observe(self, decoders: list[tuple[str, Callable[[Any], Array]]], message: Any) -> None:
         now_ns = 0 if self._lockstep else self._now_ns()

@@ -21,6 +21,19 @@ _PADDING = 3
 def deserialise(record: Record, kind: str) -> Any:
     """The message in a record, of type `kind`.
 
+    Raises:
+        MessageError: it is damaged.
+    """
+    try:
+        data = memoryview(uncompressed(record.data))
+    except ValueError as error:
+        raise MessageError(f"a message of {record.topic} is damaged ({error})") from error
+    return read_cdr(data, kind, record.topic)
+
+
+def read_cdr(data: bytes | memoryview, kind: str, topic: str) -> Any:
+    """The message of type `kind` that `data` holds in CDR; its arrays are views into `data`.
+
     Bytes that the message does not use are a sign of damage, with two exceptions: padding, and what
     `rclpy.serialization.serialize_message` leaves behind the message. rmw_fastrtps hands out a buffer of the
     estimated size, which counts four bytes too many for a sequence of 8-byte numbers whose alignment, or
@@ -30,7 +43,7 @@ def deserialise(record: Record, kind: str) -> Any:
         MessageError: it is damaged.
     """
     try:
-        data = memoryview(uncompressed(record.data))
+        data = memoryview(data)
         if bytes(data[:2]) not in (b"\0\0", b"\0\1"):
             raise ValueError("its encapsulation is not CDR")
         definition = TYPES.get_msgdef(kind)
@@ -40,7 +53,7 @@ def deserialise(record: Record, kind: str) -> Any:
         if surplus > _PADDING and surplus > _PADDING + 4 * _sequences(message):
             raise ValueError(f"{surplus} bytes are left over")
     except (SerdeError, ValueError, struct.error, IndexError) as error:
-        raise MessageError(f"a message of {record.topic} is damaged ({error})") from error
+        raise MessageError(f"a message of {topic} is damaged ({error})") from error
     return message
 
 

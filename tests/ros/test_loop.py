@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import array
 import os
 import signal
 import time
 
 from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.parameter import Parameter
+from sensor_msgs.msg import Image
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import SetBool, Trigger
 
+from episodes.bags.cdr import read_cdr
 from ros_nodes import qos
 from ros_nodes.loop import Reply, TakeLoop, stop_signals
 from ros_nodes.parameters import declare
@@ -44,6 +47,40 @@ def test_newest_wins_and_what_is_older_is_never_seen(peer: Peer) -> None:
     assert publisher.wait_for_all_acked()
     peer.until(lambda: bool(found))
     assert found == [4.0]
+
+
+def test_a_raw_reader_gets_the_bytes_that_a_message_was_serialised_to(peer: Peer) -> None:
+    found: list[bytes] = []
+    peer.loop.subscribe(Image, "x", qos.STREAM, found.append, raw=True)
+    publisher = peer.node.create_publisher(Image, "x", qos.STREAM)
+    peer.matched(publisher)
+    sent = Image(height=2, width=3, encoding="rgb8", step=9, data=array.array("B", range(18)))
+    sent.header.frame_id = "front"
+    publisher.publish(sent)
+    peer.until(lambda: bool(found))
+    read = read_cdr(found[0], "sensor_msgs/msg/Image", "x")
+    assert (read.height, read.width, read.encoding, read.header.frame_id) == (2, 3, "rgb8", "front")
+    assert bytes(read.data) == bytes(range(18))
+
+
+def test_one_subscription_can_be_asked_and_the_others_stay_as_they_are(peer: Peer) -> None:
+    asked: list[float] = []
+    other: list[float] = []
+    subscription = peer.loop.subscribe(
+        Float64MultiArray, "asked", qos.STREAM, lambda m: asked.append(m.data[0]), newest=True
+    )
+    peer.loop.subscribe(Float64MultiArray, "other", qos.STREAM, lambda m: other.append(m.data[0]))
+    assert not peer.loop.take(subscription)
+    for topic in ("asked", "other"):
+        publisher = peer.node.create_publisher(Float64MultiArray, topic, qos.STREAM)
+        peer.matched(publisher)
+        publisher.publish(Float64MultiArray(data=[1.0]))
+        assert publisher.wait_for_all_acked()
+    deadline_ns = time.monotonic_ns() + 20_000_000_000
+    while not peer.loop.take(subscription):
+        assert time.monotonic_ns() < deadline_ns
+    assert (asked, other) == ([1.0], [])
+    peer.until(lambda: other == [1.0])
 
 
 def test_all_that_wait_are_drained_before_a_deadline_that_has_come(peer: Peer) -> None:
