@@ -6,7 +6,9 @@ before it engages again.
 
 A command stands for a short time and is then dropped. Joint positions are not stepped to but gone to in a
 straight line over the interval at which commands come: a loop of 200 Hz that is told a pose 20 times a second
-would otherwise accelerate and brake 20 times a second.
+would otherwise accelerate and brake 20 times a second. A joint that its limits keep behind what is asked for
+follows the operator's own motion, from the last pose to this one: a line from where the joint is would move
+faster than the operator does, and the joint would shoot past its end.
 """
 
 from __future__ import annotations
@@ -118,6 +120,7 @@ class Operator:
         self._stop_is_zero = np.array([kind in STOP_IS_ZERO for kind in kinds])
         self._plan: _Plan | None = None
         self._rest: Vector | None = None
+        self._asked: Vector | None = None
 
     @property
     def engaged(self) -> bool:
@@ -127,13 +130,13 @@ class Operator:
     def restart(self) -> None:
         """Forget everything; the dead-man must be released before it engages."""
         self._deadman.restart()
-        self._plan = self._rest = None
+        self._plan = self._rest = self._asked = None
 
     def update(self, now_ns: int, beat: Heartbeat | None) -> Change:
         """Take the dead-man's newest heartbeat; what has become of it."""
         change = self._deadman.update(now_ns, beat)
         if change is not Change.NONE:
-            self._plan = self._rest = None
+            self._plan = self._rest = self._asked = None
         return change
 
     def take(self, command: OperatorCommand, now_ns: int, last: Vector, rest: Vector) -> str | None:
@@ -162,7 +165,10 @@ class Operator:
             wanted[self._contract.action_slices[name]] = values
         self._rest = wanted.copy()
         span_ns = 0 if before is None else min(command.issued_ns - before.issued_ns, LONGEST_SPAN_NS)
-        self._plan = _Plan(wanted, last, command.issued_ns, now_ns, span_ns)
+        start = last
+        if before is not None and self._asked is not None:
+            start = np.where(self._asked != last, before.wanted, last)
+        self._plan = _Plan(wanted, start, command.issued_ns, now_ns, span_ns)
         return None
 
     def at(self, now_ns: int) -> Vector | None:
@@ -171,7 +177,9 @@ class Operator:
         if plan is None or not self.engaged or now_ns - plan.issued_ns > self._max_age_ns:
             return None
         gone_ns = now_ns - plan.taken_ns + self._period_ns
-        if gone_ns >= plan.span_ns:
-            return plan.wanted.copy()
-        between = plan.start + (plan.wanted - plan.start) * (gone_ns / plan.span_ns)
-        return np.where(self._in_line, between, plan.wanted)
+        asked = plan.wanted
+        if gone_ns < plan.span_ns:
+            between = plan.start + (plan.wanted - plan.start) * (gone_ns / plan.span_ns)
+            asked = np.where(self._in_line, between, plan.wanted)
+        self._asked = asked
+        return asked.copy()

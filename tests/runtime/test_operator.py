@@ -281,6 +281,26 @@ def test_whoever_takes_and_gives_back_the_worst_step_of_the_command_is_within_th
         assert acceleration <= 1 + 1e-6
 
 
+@pytest.mark.parametrize("interval_ms", [10, 15, 25, 50, 80, 140])
+@pytest.mark.parametrize("goal", [(0.5, 0.2, 0.0, 0.02), (-0.9, 1.5, 0.4, 0.0), (0.0, -0.01, 0.26, 0.04)])
+def test_a_pose_that_is_asked_for_again_and_again_is_gone_to_and_not_past_however_often_it_comes(
+    cell: Cell, interval_ms: int, goal: tuple[float, float, float, float]
+) -> None:
+    start = cell.pose.copy()
+    due_ns = cell.now_ns
+    for _ in range(400):
+        now_ns = cell.now_ns + PERIOD_NS
+        command = None
+        if now_ns >= due_ns:
+            due_ns += interval_ms * MS
+            values = np.array(goal)
+            command = OperatorCommand({"arm": values[:3], "gripper": values[3:]}, now_ns)
+        cell.tick(cell.inputs_next(teleop=command, deadman=Heartbeat(True, now_ns)))
+        past = (cell.pose - np.array(goal)) * np.sign(np.array(goal) - start)
+        assert past.max() <= 1e-9
+    assert cell.pose == pytest.approx(np.array(goal), abs=1e-9)
+
+
 # --------------------------------------------------------------------------------------------- reduced speed
 
 
