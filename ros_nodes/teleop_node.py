@@ -6,7 +6,9 @@
     services    ~/ready Trigger
 
 Nothing moves without a dead-man, and it must be seen released before it engages: at the start, after the
-device was silent or wrong, after a leader was refused. Commands begin at the measured pose.
+device was silent or wrong, after a leader was refused. Commands begin at the measured pose. A device that
+fails while it moves the robot is no release: teleop/enable falls silent then, which control takes for a fault
+where a policy would go on.
 """
 
 from __future__ import annotations
@@ -173,14 +175,15 @@ class TeleopNode:
         if engagement.update(reading.held, self._problem(reading)):
             why = self._mover.engage(reading, self._pose.start())
             if why:
-                engagement.open(why)
+                engagement.refuse(why)
         if engagement.engaged:
             values = self._mover.step(reading, self._pose.vector(), dt_s)
             stamp_ns = int(self._node.get_clock().now().nanoseconds)
             for topic, message in self._encoder.encode(values, stamp_ns).items():
                 self._publishers[topic].publish(message)
             self._sent += 1
-        self._enable.publish(Bool(data=engagement.engaged))
+        if not engagement.lost:
+            self._enable.publish(Bool(data=engagement.engaged))
         self._tell(now_ns)
         # A late tick is not made up for: what counts is that heartbeats go on.
         self._loop.at(max(now_ns, self._last_ns) + self._period_ns, self._tick)
@@ -211,8 +214,9 @@ class TeleopNode:
         self._diagnostics.publish(message)
 
     def close(self, reason: str) -> None:
-        """Open the dead-man, and put the terminal back."""
-        self._enable.publish(Bool(data=False))
+        """Put the terminal back; who ends while the robot is moved has not released the dead-man."""
+        if not (self._engagement.engaged or self._engagement.lost):
+            self._enable.publish(Bool(data=False))
         self._source.close()
 
 

@@ -21,9 +21,6 @@ FROZEN_MS = 7.0 * PERIOD_MS
 ESTOP_SILENCE_MS = 300.0
 GRAPH_MS = 100.0 + 150.0
 """How often control looks for second publishers, and how long one may take to be discovered on a host."""
-TELEOP_SILENCE_MS = 200.0
-BEAT_MS = 20.0
-"""Period of the operator's dead-man."""
 STARVED = "no action of the policy has been due"
 
 
@@ -88,21 +85,9 @@ def second_publisher(what: str, topic: str) -> Drill:
     )  # fmt: skip
 
 
-def _lose_operator(rig: Rig) -> int:
-    rig.services.set("hand", held=True)
-    rig.until(lambda: rig.watch.state == "TELEOP", "TELEOP")
-    rig.more(40)
-    return rig.hang("hand")
-
-
-def _bring_operator(rig: Rig) -> None:
+def _own_pendant(rig: Rig) -> None:
     rig.own_policy()
-    rig.start_hand()
-
-
-def _find_operator(rig: Rig) -> None:
-    rig.crew.resume("hand")
-    rig.services.set("hand", held=False)
+    rig.own_pendant()
 
 
 def _restart_wrongly(rig: Rig) -> int:
@@ -164,10 +149,11 @@ ROBOT_DRILLS = (
     Drill(
         "e-stop pressed", lambda rig: rig.services.set("pendant", pressed=True),
         lambda rig: rig.services.set("pendant", pressed=False), f"e-stop is pressed: {ESTOP}", 40.0, 40.0,
+        prepare=_own_pendant,
     ),
     Drill(
         "e-stop silent", lambda rig: rig.hang("pendant"), lambda rig: rig.crew.resume("pendant"),
-        "e-stop is silent", ESTOP_SILENCE_MS, ESTOP_SILENCE_MS,
+        "e-stop is silent", ESTOP_SILENCE_MS, ESTOP_SILENCE_MS, prepare=_own_pendant,
     ),
 )  # fmt: skip
 SECOND_DRILLS = (
@@ -175,13 +161,6 @@ SECOND_DRILLS = (
     second_publisher("commands", COMMAND_TOPIC),
     second_publisher("the actuator", "forward_position_controller/commands"),
 )
-OPERATOR_DRILLS = (
-    Drill(
-        "operator lost in a takeover", _lose_operator, _find_operator, "the dead-man fell silent",
-        TELEOP_SILENCE_MS + BEAT_MS, TELEOP_SILENCE_MS + BEAT_MS,
-        prepare=_bring_operator, restore=lambda rig: rig.end("hand"),
-    ),
-)  # fmt: skip
 RESTART_DRILLS = (
     Drill(
         "policy restarted with a wrong bundle", _restart_wrongly, lambda rig: rig.own_policy(), STARVED,

@@ -13,7 +13,8 @@ from ros_nodes.processes import Running
 from ros_nodes.stacks import Process
 from ros_nodes.stacks.process import Value
 
-PRIORITIES = {"sim": 30, "pendant": 15, "hand": 15, "camera": 12, "policy": 11, "impostor": 11}
+PRIORITIES = {"sim": 30, "camera": 12, "policy": 11, "impostor": 11}
+PRIORITIES |= dict.fromkeys(("pendant", "supervisor", "gamepad", "teleop"), 15)
 """SCHED_FIFO priorities; control gives itself 20."""
 DRAWING = 12
 """Of threads that draw pictures: they must not get in the way of control."""

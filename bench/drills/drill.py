@@ -163,6 +163,20 @@ class Drill:
         return found.outcome()
 
 
+@dataclass(frozen=True)
+class Other:
+    """A drill that is a function of its own."""
+
+    name: str
+    body: Callable[[Rig, Measurement], None]
+
+    def run(self, rig: Rig) -> Outcome:
+        """Run it, from the arm's beginning with nothing of an earlier drill left."""
+        found = Measurement(rig, self.name)
+        self.body(rig, found)
+        return found.outcome()
+
+
 def stop_ms(rig: Rig) -> float:
     """How long a stop from the full speed takes at the contract's largest deceleration."""
     rows = [

@@ -18,7 +18,6 @@ from bench.drills.cases import (
     CAMERA_DRILLS,
     CHUNK_DRILLS,
     NETWORK_DRILLS,
-    OPERATOR_DRILLS,
     POLICY_DRILLS,
     RESTART_DRILLS,
     ROBOT_DRILLS,
@@ -26,8 +25,10 @@ from bench.drills.cases import (
 )
 from bench.drills.clock import CLOCK_DRILLS
 from bench.drills.drill import SHARES, Outcome
+from bench.drills.operators import ALONE_DRILLS, OPERATOR_DRILLS
 from bench.drills.others import OTHER_DRILLS
 from bench.drills.rig import Rig, Setup, rig
+from bench.drills.supervision import SILENT_DRILLS, SUPERVISOR_DRILLS
 from bench.machine import machine
 
 
@@ -46,10 +47,10 @@ class AnyDrill(Protocol):
 
 WALL_CLOCK: tuple[AnyDrill, ...] = (
     *CAMERA_DRILLS, *POLICY_DRILLS, *NETWORK_DRILLS, *ROBOT_DRILLS, *SECOND_DRILLS, *OTHER_DRILLS,
-    *OPERATOR_DRILLS, *CHUNK_DRILLS,
+    *OPERATOR_DRILLS, *SUPERVISOR_DRILLS, *CHUNK_DRILLS,
 )  # fmt: skip
 """In an order in which the policy's place is given away once."""
-SLOW: tuple[AnyDrill, ...] = RESTART_DRILLS
+SLOW: tuple[AnyDrill, ...] = (*RESTART_DRILLS, *ALONE_DRILLS, *SILENT_DRILLS)
 """Further ones, for the long form."""
 SIM_TIME: tuple[AnyDrill, ...] = CLOCK_DRILLS
 SIM_TIME_SETUP = Setup(sim_time=True, own_camera="")

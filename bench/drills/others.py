@@ -1,18 +1,14 @@
-"""Drills in which control does not say FAULT: it must go on, it is not there, or a person takes over."""
+"""Drills in which control does not say FAULT: it must go on, or it is not there."""
 
 from __future__ import annotations
 
 import shutil
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 from sensor_msgs.msg import Image
 
-from bench.drills.drill import SETTLE_MS, Measurement, Outcome, stop_ms, tick_ms
-from bench.drills.hand import TURNED
+from bench.drills.drill import SETTLE_MS, Measurement, Other, stop_ms
 from bench.drills.rig import Rig
 from ros_nodes import qos
 
@@ -20,24 +16,8 @@ DRIVER_MS = 200.0
 """After which the simulated driver holds by itself when commands stop (`command_timeout_s`)."""
 STILL_FRAMES = 20
 """How many identical pictures in a row a still arm must outlive; a moving one may have four."""
-BEAT_MS = 20.0
-"""Period of the operator's dead-man."""
 HOLDS_ON = 120
 """Samples of the arm's motion during which nothing may happen."""
-
-
-@dataclass(frozen=True)
-class Other:
-    """A drill that is a function of its own."""
-
-    name: str
-    body: Callable[[Rig, Measurement], None]
-
-    def run(self, rig: Rig) -> Outcome:
-        """Run it, from the arm's beginning with nothing of an earlier drill left."""
-        found = Measurement(rig, self.name)
-        self.body(rig, found)
-        return found.outcome()
 
 
 def control_killed(rig: Rig, found: Measurement) -> None:
@@ -138,42 +118,8 @@ def wrong_bundle(rig: Rig, found: Measurement) -> None:
     rig.disable()
 
 
-def takeover(rig: Rig, found: Measurement) -> None:
-    """A person takes the arm over from the policy and gives it back, without a stop between."""
-    watch = rig.watch
-    rig.own_policy()
-    rig.start_hand()
-    rig.reset()
-    rig.go()
-    found.fault_ns = rig.services.set("hand", held=True)
-    rig.until(lambda: watch.state == "TELEOP", "TELEOP")
-    taken_ns = watch.source_ns(found.fault_ns, "intervention")
-    found.note("takeover", taken_ns, 3.0 * BEAT_MS + tick_ms(rig))
-    rig.until(lambda: bool(np.abs(watch.commands[-1].values[0] - TURNED) < 1e-3), "the operator's pose")
-    found.demand(
-        watch.state == "TELEOP", f"control is in {watch.state} {watch.fault} while the dead-man is held"
-    )
-    own = {s.source for s in watch.commands if s.time_ns > (taken_ns or 0)}
-    found.demand(own == {"intervention"}, f"commands during the takeover are of {sorted(own)}")
-    found.says = "taken over, given back"
-    released_ns = rig.services.set("hand", held=False)
-    rig.until(lambda: watch.source_ns(released_ns, "policy") is not None, "the policy's return")
-    rig.until(lambda: watch.pace > 0.5, "a fast motion")
-    rig.until(lambda: watch.state in ("POLICY", "FAULT"), "POLICY")
-    found.state = watch.state
-    back_ns = watch.source_ns(released_ns, "policy")
-    started_ns, found.fault_ns = found.fault_ns, released_ns
-    found.note("return", back_ns, 3.0 * BEAT_MS + 2.0 * rig.contract.period_ns / 1e6 + tick_ms(rig))
-    found.fault_ns = started_ns
-    found.demand(watch.state == "POLICY", f"control is in {watch.state} {watch.fault} after the takeover")
-    found.limits()
-    rig.disable()
-    rig.end("hand")
-
-
 OTHER_DRILLS = (
     Other("control killed", control_killed),
     Other("still arm, still cameras", still_arm),
     Other("bundle swapped for a wrong one", wrong_bundle),
-    Other("takeover and return", takeover),
 )

@@ -29,12 +29,15 @@ from ros_nodes.commands import CHUNK_TOPIC
 from ros_nodes.loop import TakeLoop
 from ros_nodes.stacks import launch_folder
 from ros_nodes.stacks.process import Value
+from ros_nodes.teleop.messages import ENABLE_TOPIC, TELEOP_TOPIC
 
 LENGTH = 4
 """Actions in a chunk: with 20 Hz the arm is without a plan 0.25 s after the last one."""
 ESTOP = "estop"
 STUMBLES = 4
-HAND_BEATS = 25
+DEADMAN_BEATS = 25
+PATIENT_S = 5.0
+"""Silence of a node after which the supervisor presses the e-stop: what control itself notices is drilled."""
 BURIAL_SAMPLES = 60
 """How many samples of the arm's motion later all others have noticed too."""
 INTERPOLATION_S = 0.1
@@ -157,12 +160,60 @@ class Rig:
             self.disappear()
             self.start_policy()
 
-    def start_hand(self) -> None:
-        """The operator, with an open dead-man that everybody has heard: closed on arrival it counts for
-        nothing."""
+    def start_operator(self) -> None:
+        """A gamepad and the teleoperation node, with an open dead-man that everybody has heard: closed on
+        arrival it counts for nothing."""
+        if "gamepad" not in self.crew:
+            self.start("gamepad", "bench.drills.gamepad")
+        if "teleop" not in self.crew:
+            self.start_teleop()
+        self.hear_operator()
+
+    def start_teleop(self) -> None:
+        """The teleoperation node; a stick at its end means full speed."""
+        self.start(
+            "teleop", "ros_nodes.teleop_node", contract=self.contract.source, device="joystick",
+            **{"speed.speed": 1.0},
+        )  # fmt: skip
+
+    def hear_operator(self) -> None:
+        """Wait until the dead-man is heard."""
         self.watch.beats = 0
-        self.start("hand", "bench.drills.hand", contract=self.contract.source)
-        self.until(lambda: self.watch.beats >= HAND_BEATS, "the operator's dead-man")
+        self.until(lambda: self.watch.beats >= DEADMAN_BEATS, "the operator's dead-man")
+
+    def end_operator(self) -> None:
+        """No operator any more."""
+        self.end("teleop")
+        self.end("gamepad")
+
+    def start_recorder(self) -> None:
+        """The recorder, with a dataset in the rig's folder."""
+        self.start(
+            "recorder", "ros_nodes.recorder_node", contract=self.contract.source,
+            dataset=str(self.folder / "dataset"), task="go round", operator="drill",
+        )  # fmt: skip
+
+    def start_supervisor(self) -> None:
+        """The supervisor; its heartbeat goes to the contract's e-stop topic."""
+        self.start(
+            "supervisor", "ros_nodes.supervisor_node", contract=self.contract.source,
+            watch=("sim", "policy", "control"), silence_s=PATIENT_S,
+        )  # fmt: skip
+
+    def own_supervisor(self) -> None:
+        """The supervisor as the e-stop's source, in the button's place."""
+        self.own_policy()
+        self.end("pendant")
+        if "supervisor" not in self.crew:
+            self.start_supervisor()
+
+    def own_pendant(self) -> None:
+        """The e-stop button in its own place; the supervisor's last word is a press, which is cleared."""
+        if "supervisor" in self.crew:
+            self.end("supervisor")
+            self.start_pendant()
+            self.until(lambda: self.watch.state == "FAULT", "FAULT at the supervisor's end")
+            self.clear()
 
     def try_load(self, bundle: Path) -> tuple[bool, str]:
         """Ask the policy node to run another bundle."""
@@ -225,7 +276,7 @@ class Rig:
         actuators = [channel.topic for channel in self.contract.actions.values()]
         return {
             (name, bytes(info.endpoint_gid))
-            for topic in (CHUNK_TOPIC, COMMAND_TOPIC, ESTOP, *actuators)
+            for topic in (CHUNK_TOPIC, COMMAND_TOPIC, ESTOP, ENABLE_TOPIC, TELEOP_TOPIC, *actuators)
             for info in self.loop.node.get_publishers_info_by_topic(topic)
             if info.node_name == name
         }

@@ -43,6 +43,8 @@ class Sent:
     time_ns: int
     source: str
     values: NDArray[np.float64]
+    stamp_ns: int = 0
+    """What it says itself of when it was sent."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,8 @@ class Watch:
 
     def _command(self, message: JointTrajectory, info: Mapping[str, Any]) -> None:
         command = self._decoder.decode(message)
-        self.commands.append(Sent(info["source_timestamp"], command.source.name.lower(), command.values))
+        source = command.source.name.lower()
+        self.commands.append(Sent(info["source_timestamp"], source, command.values, command.stamp_ns))
 
     def _state(self, message: DiagnosticStatus, info: Mapping[str, Any]) -> None:
         values = {pair.key: pair.value for pair in message.values}

@@ -30,6 +30,10 @@ class Engagement:
 
     def __init__(self) -> None:
         self.engaged = False
+        self.lost = False
+        """Whether it was torn open by a problem while the operator moved the robot, and has not been released
+        by hand since. That is no release: control must not hear one, or the policy would go on with what
+        was being corrected."""
         self.why = "the dead-man is open"
         """Why it is not engaged."""
         self._armed = False
@@ -42,6 +46,7 @@ class Engagement:
             return False
         if not held:
             self.engaged, self._armed, self.why = False, True, "the dead-man is open"
+            self.lost = False
             return False
         if not self._armed:
             self.why = self.why if self.why != "the dead-man is open" else "release the dead-man first"
@@ -50,5 +55,10 @@ class Engagement:
         return rises
 
     def open(self, why: str) -> None:
-        """Open it, until the dead-man is released."""
+        """Something is wrong: open until the dead-man is released."""
+        self.lost |= self.engaged
+        self.refuse(why)
+
+    def refuse(self, why: str) -> None:
+        """The robot has not been moved yet, and must not be: open until the dead-man is released."""
         self.engaged, self._armed, self.why = False, False, why

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from bench.drills.drill import Outcome
+from bench.drills.handover import Steps, steps, turns
 from bench.drills.main import SIM_TIME, SLOW, WALL_CLOCK, report, slug
 from bench.drills.network import HOME, Kind, circles, write_bundle
 from bench.drills.watch import Sent, Watch
-from episodes.contract import load_contract
+from episodes.contract import Source, load_contract
 from policy.runtime.bundle import Bundle
 from policy.runtime.infer import Policy
+from policy.runtime.limits import Limits
 
 CONTRACTS = Path(__file__).resolve().parents[2] / "launch/contracts"
 MS = 1_000_000
@@ -83,4 +85,27 @@ def test_the_report_holds_the_worst_of_all_runs_and_every_broken_promise() -> No
 
 def test_every_drill_has_a_name_of_its_own() -> None:
     names = [slug(drill.name) for drill in (*SLOW, *WALL_CLOCK, *SIM_TIME)]
-    assert len(set(names)) == len(names) == 32
+    assert len(set(names)) == len(names) == 37
+
+
+def test_who_commands_is_told_in_turns_and_safety_is_nobody() -> None:
+    hold, policy, person = Source.SAFETY, Source.POLICY, Source.INTERVENTION
+    rows = np.array([hold, policy, policy, person, hold, person, hold, policy], np.uint8)
+    assert turns(rows) == [policy, person, policy]
+    assert turns(rows[:1]) == []
+
+
+def test_a_jump_shows_as_a_share_of_the_limits_and_missed_ticks_do_not() -> None:
+    limits = Limits.of(load_contract(CONTRACTS / "arm6_sim_state.yaml"), 5 * MS)
+    stamps = 5 * MS * np.arange(40)
+    even = np.tile(HOME, (40, 1))
+    assert steps(even, stamps, limits) == Steps(0.0, 0.0, 38)
+    jump = even.copy()
+    jump[20:, 0] += 0.01
+    found = steps(jump, stamps, limits)
+    assert found.velocity == pytest.approx(0.01 / 0.005 / 1.5)
+    assert found.acceleration == pytest.approx(0.01 / 0.005**2 / 6.0)
+    stalled = stamps.copy()
+    stalled[20:] += 50 * MS
+    found = steps(jump, stalled, limits)
+    assert (found.acceleration, found.judged) == (0.0, 36)

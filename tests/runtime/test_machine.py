@@ -298,8 +298,8 @@ def test_whatever_happens_to_the_joint_arm_its_commands_keep_all_limits_and_a_fa
     run(examples=200, steps=40)
 
 
-# The time-out's own failure, raised inside of a rule, would be told as FlakyStrategyDefinition: hypothesis takes
-# it for one of the test's, and finds that it does not come again.
+# The time-out's own failure, raised inside of a rule, would be told as FlakyStrategyDefinition: hypothesis
+# takes it for one of the test's, and finds that it does not come again.
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_whatever_happens_for_long_to_the_joint_arm_its_commands_keep_all_limits_and_a_fault_stays() -> None:

@@ -27,24 +27,29 @@ MS = 1_000_000
 def test_nothing_is_engaged_that_is_not_held_or_was_not_released_since_the_last_problem(
     words: list[tuple[bool, str]],
 ) -> None:
-    engagement, released = Engagement(), False
+    engagement, released, lost = Engagement(), False, False
     for held, problem in words:
         before = engagement.engaged
         rises = engagement.update(held, problem)
         released = not problem and (released or not held)
+        lost = (lost or before) if problem else lost and held
         assert engagement.engaged == (held and not problem and released)
         assert rises == (engagement.engaged and not before)
         assert engagement.engaged == (engagement.why == "")
+        assert engagement.lost == lost, "torn open in motion, and not released by hand since"
 
 
-def test_a_refusal_asks_for_a_release() -> None:
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_refusal_asks_for_a_release_and_only_what_breaks_off_a_motion_is_a_loss(moved: bool) -> None:
     engagement = Engagement()
     engagement.update(False, "")
     assert engagement.update(True, "")
-    engagement.open("too far apart")
+    (engagement.open if moved else engagement.refuse)("too far apart")
     assert not engagement.update(True, "")
     assert engagement.why == "too far apart"
+    assert engagement.lost == moved
     engagement.update(False, "")
+    assert not engagement.lost
     assert engagement.update(True, "")
 
 

@@ -17,6 +17,7 @@ from rclpy.parameter import Parameter
 from std_msgs.msg import Bool
 from trajectory_msgs.msg import JointTrajectory
 
+from bench.drills.handover import steps
 from episodes.contract import Contract, Source
 from episodes.messages import CommandDecoder, CommandMessage
 from policy.runtime.chunks import Chunk
@@ -166,18 +167,13 @@ class Watcher:
     def worst(self, period_s: float) -> tuple[float, float]:
         """Largest step per period and largest change of it, of all commands, as shares of what limits allow.
 
-        Limits hold per tick. After a stall of more than two periods a setpoint counts as at rest, so what is
-        next to a gap in the stamps says nothing about the acceleration.
+        Limits hold per tick; `bench.drills.handover` says what can be judged.
         """
-        limits = Limits.of(self.contract)
         values = np.array([command.values for command in self.commands])
-        velocity = np.diff(values, axis=0) / period_s
-        gain = np.diff(velocity, axis=0) / period_s
-        gap = np.diff([command.stamp_ns for command in self.commands]) > 1.9e9 * period_s
-        even = ~(gap[1:] | gap[:-1])
-        assert even.sum() > 20, "this machine is too busy to tell"
-        shares = np.abs(velocity) / limits.velocity, np.abs(gain[even]) / limits.acceleration
-        return float(shares[0].max(initial=0.0)), float(shares[1].max(initial=0.0))
+        stamps = np.array([command.stamp_ns for command in self.commands])
+        found = steps(values, stamps, Limits.of(self.contract, round(1e9 * period_s)))
+        assert found.judged > 20, "this machine is too busy to tell"
+        return found.velocity, found.acceleration
 
 
 class Stand:
