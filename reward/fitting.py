@@ -147,10 +147,14 @@ def fit_reward(
 
 
 def frame_quality(
-    frames: Frames, reward: NDArray[np.floating], held_out: tuple[float, float] | None = None
+    frames: Frames,
+    reward: NDArray[np.floating],
+    held_out: tuple[float, float] | None = None,
+    valid: NDArray[np.bool_] | None = None,
 ) -> Quality:
-    """Quality of one reward per row of `frames`; rows without transition do not count."""
-    judged = frames.judged
+    """Quality of one reward per row of `frames`; rows without transition, and those that are not `valid`
+    (rows,), do not count."""
+    judged = frames.judged if valid is None else frames.judged[valid[frames.judged]]
     truth = frames.truth[judged]
     return reward_quality(
         reward[judged],

@@ -119,7 +119,7 @@ def image_stream(dataset: Dataset, wanted: str = "") -> str:
 
 def load_frames(
     dataset: Dataset,
-    stream: str,
+    stream: str | None,
     *,
     spill: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -128,7 +128,7 @@ def load_frames(
 
     Args:
         dataset: at least one episode.
-        stream: an image stream, 8-bit RGB.
+        stream: an image stream, 8-bit RGB; None for all but the pictures, which are (rows, 0, 0, 3) then.
         spill: file for the pictures when they need more than MEMORY_BYTES.
         progress: called with (episodes done, episodes in all).
 
@@ -137,18 +137,20 @@ def load_frames(
         EpisodeError: a damaged episode.
     """
     infos = usable(dataset)
-    shape = dataset.contract.observations[stream].shape
+    shape = (0, 0, 3) if stream is None else dataset.contract.observations[stream].shape
     if len(shape) != 3 or shape[-1] != 3:
         raise DatasetError(
             f"{dataset.path}: stream {stream!r} has shape {shape}; a judge needs (height, width, 3)."
         )
-    room = sum(info.samples.get(stream, 0) for info in infos)
+    room = sum(info.samples.get(stream or "", 0) for info in infos)
     images = _room(room, shape, spill)
     starts, truths, successes, filled = [0], [], [], 0
     for number, info in enumerate(infos):
         with dataset.read(info.episode_id) as episode:
-            aligned = align_episode(episode, (stream,))
-        pictures = aligned.observations[stream]
+            aligned = align_episode(episode, () if stream is None else (stream,))
+        pictures = (
+            np.empty((len(aligned) + 1, *shape), np.uint8) if stream is None else aligned.observations[stream]
+        )
         if pictures.dtype != np.uint8:
             raise DatasetError(
                 f"{info.path}: stream {stream!r} is {pictures.dtype}; a judge needs 8-bit pictures."

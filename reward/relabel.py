@@ -1,15 +1,14 @@
 """The verb `relabel`: a reward label file for every episode.
 
-r_t is the reward of frame t+1. Besides the fitted model there are two references: the simulation's reward
-on the same scale, and one that means nothing.
+r_t is the reward of frame t+1. Recordings are never changed: every labeller has a folder of its own beside
+them, and `--list` shows all of them side by side.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+import time
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -25,11 +24,23 @@ from episodes.labels import has_labels, read_labels, write_labels
 from reward.fit import say_quality
 from reward.fitting import frame_quality
 from reward.frames import Frames, image_stream, load_frames
+from reward.labellers import (
+    AverageConfig,
+    ConstantConfig,
+    RandomConfig,
+    Report,
+    Rewarded,
+    TruthConfig,
+    average_rewards,
+    constant_rewards,
+    random_rewards,
+    true_rewards,
+)
 from reward.model import RewardModel, load_model, model_hash, pick_device
 from reward.quality import Quality
-from reward.shaping import ShapingConfig, scale_of, shape
+from reward.shaping import ShapingConfig, shape
 
-Kind = Literal["model", "truth", "random"]
+Kind = Literal["model", "truth", "random", "constant", "average"]
 
 
 @dataclass(frozen=True)
@@ -39,21 +50,36 @@ class RelabelConfig:
     dataset: tyro.conf.Positional[Path]
     """The dataset folder."""
     kind: Kind = "model"
-    """model: the fitted reward. truth: the simulation's reward, scaled to [0, 1]. random: uniform in [0,
-    1), to see what a policy does with a reward that means nothing."""
+    """model: the fitted reward. truth: the simulation's reward, scaled to [0, 1]. To see what a policy does
+    with a reward that means nothing: random, uniform in [0, 1); constant; average, the mean of another
+    reward."""
+    stream: str = ""
+    """Image stream to look at; a fitted model's own, else the contract's reference or only camera, when left
+    out."""
     reward: Path | None = None
     """Folder of the reward model; DATASET/rewards/NAME when there is only one."""
     name: str = ""
-    """Name of the labeller; "learned", "true-scaled" or "random-uniform" when left out."""
+    """Name of the labeller; "learned", "true-scaled", "random-uniform" and so on when left out."""
     exponent: float | None = None
     """Power after scaling to [0, 1]; the reward model's own, and 1 for the true reward, when left out."""
     seed: int = 0
     """Seed of the random reward."""
     device: str = "auto"
     """auto, cpu or cuda."""
+    constant: ConstantConfig = field(default_factory=ConstantConfig)
+    """The constant reward."""
+    average: AverageConfig = field(default_factory=AverageConfig)
+    """The average reward."""
 
 
-DEFAULT_NAMES: dict[Kind, str] = {"model": "learned", "truth": "true-scaled", "random": "random-uniform"}
+DEFAULT_NAMES: dict[Kind, str] = {
+    "model": "learned",
+    "truth": "true-scaled",
+    "random": "random-uniform",
+    "constant": "constant-reward",
+    "average": "average-reward",
+}
+"""Names that no reward made while training has (`episodes.labels.RESERVED`)."""
 
 
 @dataclass(frozen=True)
@@ -68,98 +94,89 @@ class Relabelled:
     """Of the rewards that a policy gets."""
 
 
-def relabel(config: RelabelConfig, progress: Callable[[int, int], None] | None = None) -> Relabelled:
+def relabel(config: RelabelConfig, progress: Report = None, *, now_ns: int | None = None) -> Relabelled:
     """Give every episode rewards; files that stem from the same settings are left as they are.
 
     Args:
         config: which rewards.
         progress: called with (done, total) while frames are read and judged, then while files are written.
+        now_ns: time that new files remember, ns since 1970; left out, they remember none.
 
     Raises:
         DatasetError: no episodes, no reward model, or no true reward.
     """
     dataset = Dataset.open(config.dataset)
-    labeller = config.name or DEFAULT_NAMES[config.kind]
+    frames, made = _make(config, dataset, progress)
+    made.basis["kind"] = config.kind
+    return _write(dataset, frames, config.name or DEFAULT_NAMES[config.kind], made, progress, now_ns)
+
+
+def _make(config: RelabelConfig, dataset: Dataset, progress: Report) -> tuple[Frames, Rewarded]:
+    """The frames, and the rewards of the kind that is asked for."""
     if config.kind == "model":
         folder = config.reward or _only_model(dataset)
         model = load_model(folder, pick_device(config.device))
-        frames = load_frames(
-            dataset, model.stream, spill=dataset.path / ".cache" / "frames.npy", progress=progress
-        )
-        rewards = _learned(frames, model, config.exponent)
-        basis: dict[str, object] = {
-            "model": model_hash(folder),
-            "shaping": asdict(_shaping(model, config.exponent)),
-        }
-    else:
-        frames = load_frames(dataset, image_stream(dataset), progress=progress)
-        exponent = 1.0 if config.exponent is None else config.exponent
-        if config.kind == "truth":
-            rewards = _true(dataset, frames, ShapingConfig(exponent=exponent))
-            basis = {"exponent": exponent}
-        else:
-            rewards = _random(frames, config.seed)
-            basis = {"seed": config.seed}
-    return _write(dataset, frames, labeller, rewards, {"kind": config.kind, **basis}, progress)
+        frames = _pictures(dataset, model.stream, progress)
+        return frames, _learned(frames, model, model_hash(folder), config.exponent)
+    frames = load_frames(dataset, None, progress=progress)
+    match config.kind:
+        case "truth":
+            exponent = 1.0 if config.exponent is None else config.exponent
+            return frames, true_rewards(dataset, frames, TruthConfig(exponent), progress)
+        case "random":
+            return frames, random_rewards(dataset, frames, RandomConfig(config.seed), progress)
+        case "constant":
+            return frames, constant_rewards(dataset, frames, config.constant, progress)
+        case "average":
+            return frames, average_rewards(dataset, frames, config.average, progress)
 
 
-def _learned(frames: Frames, model: RewardModel, exponent: float | None) -> NDArray[np.float32]:
-    mean = model.rewards(frames.images).mean(axis=0)
-    return shape(mean, model.scale, _shaping(model, exponent))
+def _pictures(dataset: Dataset, stream: str, progress: Report) -> Frames:
+    spill = dataset.path / ".cache" / "frames.npy"
+    return load_frames(dataset, image_stream(dataset, stream), spill=spill, progress=progress)
 
 
-def _shaping(model: RewardModel, exponent: float | None) -> ShapingConfig:
-    if exponent is None:
-        return model.shaping
-    return ShapingConfig(exponent=exponent, low=model.shaping.low, high=model.shaping.high)
-
-
-def _true(dataset: Dataset, frames: Frames, shaping: ShapingConfig) -> NDArray[np.float32]:
-    known = frames.truth[frames.judged]
-    if np.isnan(known).any():
-        raise DatasetError(f"{dataset.path}: not every episode has the simulation's reward (stream 'truth').")
-    out = np.zeros(len(frames), np.float32)
-    out[frames.judged] = shape(known, scale_of(known, shaping), shaping)
-    return out
-
-
-def _random(frames: Frames, seed: int) -> NDArray[np.float32]:
-    """Uniform in [0, 1) per frame; an episode's numbers depend on seed and id alone."""
-    out = np.zeros(len(frames), np.float32)
-    for number, episode_id in enumerate(frames.episode_ids):
-        rows = frames.rows_of(number)
-        digest = int.from_bytes(hashlib.sha256(episode_id.encode()).digest()[:8], "little")
-        out[rows] = np.random.default_rng([seed, digest]).random(rows.stop - rows.start, np.float32)
-    return out
+def _learned(frames: Frames, model: RewardModel, content: str, exponent: float | None) -> Rewarded:
+    shaping = model.shaping
+    if exponent is not None:
+        shaping = ShapingConfig(exponent=exponent, low=shaping.low, high=shaping.high)
+    rewards = shape(model.rewards(frames.images).mean(axis=0), model.scale, shaping)
+    return Rewarded(rewards, {"model": content, "shaping": asdict(shaping)})
 
 
 def _write(
-    dataset: Dataset,
-    frames: Frames,
-    labeller: str,
-    rewards: NDArray[np.float32],
-    basis: dict[str, object],
-    progress: Callable[[int, int], None] | None,
+    dataset: Dataset, frames: Frames, labeller: str, made: Rewarded, progress: Report, now_ns: int | None
 ) -> Relabelled:
-    text = json.dumps(basis, sort_keys=True)
+    text = json.dumps(made.basis, sort_keys=True)
+    attrs: dict[str, str | int] = {"basis": text}
+    if now_ns is not None:
+        attrs["written_ns"] = now_ns
+    valid = np.ones(len(frames), np.bool_) if made.valid is None else made.valid
     written = 0
     for number, episode_id in enumerate(frames.episode_ids):
-        values = rewards[frames.rows_of(number)]
-        if not _stands(dataset, labeller, episode_id, text, values):
-            write_labels(dataset, labeller, episode_id, values, attrs={"basis": text})
+        rows = frames.rows_of(number)
+        if not _stands(dataset, labeller, episode_id, text, made.rewards[rows], valid[rows]):
+            write_labels(dataset, labeller, episode_id, made.rewards[rows], valid[rows], attrs)
             written += 1
         if progress is not None:
             progress(number + 1, len(frames.episode_ids))
-    return Relabelled(labeller, len(frames.episode_ids), written, frame_quality(frames, rewards))
+    quality = frame_quality(frames, made.rewards, valid=valid)
+    return Relabelled(labeller, len(frames.episode_ids), written, quality)
 
 
 def _stands(
-    dataset: Dataset, labeller: str, episode_id: str, basis: str, values: NDArray[np.float32]
+    dataset: Dataset,
+    labeller: str,
+    episode_id: str,
+    basis: str,
+    values: NDArray[np.float32],
+    valid: NDArray[np.bool_],
 ) -> bool:
     if not has_labels(dataset, labeller, episode_id):
         return False
     found = read_labels(dataset, labeller, episode_id)
-    return found.attrs.get("basis") == basis and np.array_equal(found.reward, values)
+    same = np.array_equal(found.reward, values) and np.array_equal(found.valid, valid)
+    return found.attrs.get("basis") == basis and same
 
 
 def _only_model(dataset: Dataset) -> Path:
@@ -180,7 +197,9 @@ def main(config: RelabelConfig) -> int:
     console = Console()
     with Progress(*Progress.get_default_columns(), console=console, transient=True) as bar:
         task = bar.add_task("episodes", total=None)
-        done = relabel(config, lambda n, total: bar.update(task, completed=n, total=total))
+        done = relabel(
+            config, lambda n, total: bar.update(task, completed=n, total=total), now_ns=time.time_ns()
+        )
     say_quality(console, done.quality)
     console.print(f"labeller {done.labeller!r}: {done.episodes} episodes, {done.written} label files written")
     return 0
