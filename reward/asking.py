@@ -108,8 +108,9 @@ def summarise(
 ) -> LabelSummary:
     """What is known about `pairs`, without asking anybody."""
     keys = {ballot.key for pair in pairs for ballot in pair.ballots}
-    outcomes, spent = store.outcomes(keys), store.spending()
-    read = [read_back(pair.ballots, outcomes) for pair in pairs]
+    outcomes = store.outcomes(keys | {ballot.key for pair in pairs for ballot in pair.counted})
+    spent = store.spending()
+    read = [read_back(pair.counted, outcomes) for pair in pairs]
     return LabelSummary(
         pairs=len(pairs),
         asked=asked,

@@ -118,12 +118,13 @@ def labelled_pairs(
     held_out: float,
     unsure: Unsure = "drop",
 ) -> LabelledPairs:
-    """Those of `pairs` that have a label; which are held out depends on the key of the answer alone."""
+    """Those of `pairs` that have a label; where a person overruled the judge, theirs counts. Which are held
+    out depends on the key of the first ballot alone."""
     both = [pair for pair in pairs if pair.second is not None]
-    outcomes = store.outcomes({ballot.key for pair in both for ballot in pair.ballots})
+    outcomes = store.outcomes({ballot.key for pair in both for ballot in pair.counted})
     kept = []
     for pair in both:
-        answers = read_back(pair.ballots, outcomes)
+        answers = read_back(pair.counted, outcomes)
         label = None if answers is None else label_of(answers, unsure)
         if label is not None:
             kept.append((pair, label))
@@ -140,10 +141,10 @@ def rated_frames(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """(n,) rows of single frames with a value, and the values, (n,), the mean over their votes."""
     single = [pair for pair in pairs if pair.second is None]
-    values = store.values({ballot.key for pair in single for ballot in pair.ballots})
+    values = store.values({ballot.key for pair in single for ballot in pair.counted})
     rows, found = [], []
     for pair in single:
-        given = [values[ballot.key] for ballot in pair.ballots if ballot.key in values]
+        given = [values[ballot.key] for ballot in pair.counted if ballot.key in values]
         if given:
             rows.append(frames.row(pair.first))
             found.append(sum(given) / len(given))

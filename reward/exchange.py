@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -82,10 +82,39 @@ def import_labels(store: LabelStore, path: Path) -> Imported:
     added = store.add_answers(free)
     made = 0
     for labels, draw, settings, pairs in draws:
-        if store.draw(labels, draw) is None:
+        here = store.draw(labels, draw)
+        if here is None:
             store.add_draw(labels, draw, settings, pairs)
             made += 1
+        else:
+            _adopt(store, (labels, draw), here, pairs)
     return Imported(added, made, len(answers) - added)
+
+
+def _adopt(
+    store: LabelStore, draw: tuple[str, str], here: Sequence[DrawnPair], there: Sequence[DrawnPair]
+) -> None:
+    """Take over what people decided there and nobody decided here: answers to open ballots, which then name
+    the person who gave them, and overrulings. What was decided here stays."""
+    same = [(k, a, b) for k, (a, b) in enumerate(zip(here, there, strict=False)) if _frames(a) == _frames(b)]
+    answered = store.outcomes({b.key for pair in (*here, *there) for b in pair.ballots})
+    with store.transaction() as db:
+        for position, ours, theirs in same:
+            for number, (b, other) in enumerate(zip(ours.ballots, theirs.ballots, strict=False)):
+                if b.key not in answered and other.key in answered:
+                    db.execute(
+                        "UPDATE ballots SET key=? WHERE labels=? AND draw=? AND position=? AND number=?",
+                        (other.key, *draw, position, number),
+                    )
+            if theirs.overruled is not None:
+                db.execute(
+                    "INSERT OR IGNORE INTO overrulings VALUES (?, ?, ?, ?)",
+                    (*draw, position, theirs.overruled.key),
+                )
+
+
+def _frames(pair: DrawnPair) -> tuple[FrameId, FrameId | None]:
+    return pair.first, pair.second
 
 
 def stored_answers(store: LabelStore) -> Iterator[StoredAnswer]:
@@ -135,6 +164,7 @@ def _read_draws(path: Path) -> Iterator[Draw]:
                     FrameId(**pair["first"]),
                     None if pair["second"] is None else FrameId(**pair["second"]),
                     tuple(Ballot(**ballot) for ballot in pair["ballots"]),
+                    Ballot(**ruling) if (ruling := pair.get("overruled")) else None,
                 )
                 for pair in found["pairs"]
             )

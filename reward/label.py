@@ -81,7 +81,7 @@ def label(config: LabelConfig) -> int:
             config.show,
             progress=lambda done, total: bar.update(reading, completed=done, total=total),
         )
-        pairs = _draw(config, store, show, judge, stream)
+        pairs = draw_for(config, store, show, judge, stream)
         if config.dry_run:
             bar.stop()
             _say_estimate(console, store, show, judge, pairs, config.budget)
@@ -127,9 +127,14 @@ def _reporting(bar: Progress, task: object, store: LabelStore | None) -> Callabl
     return report
 
 
-def _draw(
+def draw_for(
     config: LabelConfig, store: LabelStore, show: Showing, judge: Judge, stream: str
 ) -> tuple[DrawnPair, ...]:
+    """The pairs or frames of `config`, drawn for `judge` once and then read back.
+
+    Raises:
+        ConfigError, DatasetError: the selection needs a reward model, or one of another stream is given.
+    """
     kind = config.who.kind
     name = label_set_name(config.labels, judge, kind)
     draw = config.draw

@@ -47,11 +47,27 @@ class DrawnPair:
     second: FrameId | None
     ballots: tuple[Ballot, ...]
     """At least one."""
+    overruled: Ballot | None = None
+    """A person's answer that counts instead of those to the ballots, which stay stored."""
 
     @property
     def key(self) -> str:
         """The key of the first ballot's answer, which stands for the pair."""
         return self.ballots[0].key
+
+    @property
+    def counted(self) -> tuple[Ballot, ...]:
+        """Whose answers make the label: of the person who overruled the judge, else of the judge."""
+        return self.ballots if self.overruled is None else (self.overruled,)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an item stands in a label set."""
+
+    labels: str
+    draw: str
+    position: int
 
 
 @dataclass(frozen=True)

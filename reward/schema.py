@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-VERSION = 2
+VERSION = 3
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS answers (
@@ -44,6 +44,23 @@ CREATE TABLE IF NOT EXISTS ballots (
     swapped INTEGER NOT NULL, vote INTEGER NOT NULL, key TEXT NOT NULL,
     PRIMARY KEY (labels, draw, position, number)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS overrulings (
+    labels TEXT NOT NULL, draw TEXT NOT NULL, position INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    PRIMARY KEY (labels, draw, position)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS leases (
+    labels TEXT NOT NULL, draw TEXT NOT NULL, position INTEGER NOT NULL, number INTEGER NOT NULL,
+    person TEXT NOT NULL, tab TEXT NOT NULL, until_ns INTEGER NOT NULL,
+    PRIMARY KEY (labels, draw, position, number)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS acts (
+    id TEXT PRIMARY KEY, sequence INTEGER NOT NULL, at_ns INTEGER NOT NULL,
+    person TEXT NOT NULL, tab TEXT NOT NULL, what TEXT NOT NULL CHECK (what IN ('answer', 'overrule')),
+    labels TEXT NOT NULL, draw TEXT NOT NULL, position INTEGER NOT NULL, number INTEGER NOT NULL,
+    key TEXT NOT NULL, key_before TEXT NOT NULL, outcome_before TEXT, value_before REAL,
+    undone_by TEXT
+) WITHOUT ROWID;
 """
 _FROM_1 = """
 ALTER TABLE answers ADD COLUMN value REAL;
@@ -64,7 +81,10 @@ DROP TABLE pairs;
 
 
 def create(db: sqlite3.Connection, version: int) -> None:
-    """Make the tables, those of version 1 included; within a transaction of the caller."""
+    """Make the tables, from any older version on; within a transaction of the caller.
+
+    Version 3 adds tables for what people do and changes none, so a file of version 2 only gains them.
+    """
     if version == 1:
         _run(db, _FROM_1)
     _run(db, _TABLES)

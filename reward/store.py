@@ -23,9 +23,9 @@ from typing import Any
 from episodes.errors import LabelError
 from reward import schema
 from reward.clients.protocol import Bill, Estimate, JudgeIdentity, Outcome, Verdict
-from reward.frames import FrameId
 from reward.owners import Owner
-from reward.records import Ballot, Budget, BudgetReached, DrawnPair, Spending, StoredAnswer
+from reward.placing import columns, placed
+from reward.records import Budget, BudgetReached, DrawnPair, Place, Spending, StoredAnswer
 
 FILE = "labels.sqlite"
 
@@ -48,7 +48,7 @@ class LabelStore:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
-            if version not in (0, 1, schema.VERSION):
+            if not 0 <= version <= schema.VERSION:
                 raise LabelError(
                     f"{path}: a label store of version {version}; this armchair reads up to "
                     f"{schema.VERSION}. Update it."
@@ -97,7 +97,8 @@ class LabelStore:
         """The pairs of a draw in order, None when it was never made."""
         if not self.rows("SELECT 1 FROM draws WHERE labels=? AND draw=?", (labels, draw)):
             return None
-        return self._drawn("WHERE labels=? AND draw=? ORDER BY position, ballots.number", (labels, draw))
+        where = "WHERE labels=? AND draw=? ORDER BY position, ballots.number"
+        return tuple(placed(self.rows, where, (labels, draw)).values())
 
     def add_draw(
         self, labels: str, draw: str, settings: Mapping[str, object], pairs: Sequence[DrawnPair]
@@ -114,7 +115,7 @@ class LabelStore:
             self._db.executemany(
                 "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (
-                    (labels, draw, k, *_columns(p.first), *(_columns(p.second) if p.second else (None, None)))
+                    (labels, draw, k, *columns(p.first), *(columns(p.second) if p.second else (None, None)))
                     for k, p in enumerate(pairs)
                 ),
             )
@@ -126,30 +127,22 @@ class LabelStore:
                     for n, b in enumerate(p.ballots)
                 ),
             )
+            self._db.executemany(
+                "INSERT INTO overrulings VALUES (?, ?, ?, ?)",
+                ((labels, draw, k, p.overruled.key) for k, p in enumerate(pairs) if p.overruled is not None),
+            )
 
     def drawn(self, labels: str) -> tuple[DrawnPair, ...]:
         """All pairs of all draws, in the order in which they were made."""
-        return self._drawn(
+        return tuple(self.places(labels).values())
+
+    def places(self, labels: str) -> dict[Place, DrawnPair]:
+        """The same by where they stand."""
+        return placed(
+            self.rows,
             "JOIN draws USING (labels, draw) WHERE labels=? ORDER BY draws.number, position, ballots.number",
             (labels,),
         )
-
-    def _drawn(self, rest: str, values: Sequence[object]) -> tuple[DrawnPair, ...]:
-        rows = self.rows(
-            "SELECT labels, draw, position, first_episode, first_index, second_episode, second_index, key, "
-            f"swapped, vote FROM items JOIN ballots USING (labels, draw, position) {rest}",
-            values,
-        )
-        found: dict[tuple[str, str, int], DrawnPair] = {}
-        for labels, draw, position, episode, index, other, at, key, swapped, vote in rows:
-            place, ballot = (labels, draw, position), Ballot(key, bool(swapped), vote)
-            if place in found:
-                before = found[place]
-                found[place] = DrawnPair(before.first, before.second, (*before.ballots, ballot))
-            else:
-                second = None if other is None else FrameId(other, at)
-                found[place] = DrawnPair(FrameId(episode, index), second, (ballot,))
-        return tuple(found.values())
 
     def names(self) -> tuple[str, ...]:
         """Names of all label sets."""
@@ -369,10 +362,6 @@ class LabelStore:
                     ),
                 )
             return db.total_changes - before
-
-
-def _columns(frame: FrameId) -> tuple[str, int]:
-    return frame.episode_id, frame.index
 
 
 def _identity(who: JudgeIdentity) -> tuple[str, str, str]:
