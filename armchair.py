@@ -33,6 +33,9 @@ VERBS = {
     "label": Verb(
         "reward.label", "LabelConfig", "let a judge compare or rate frames; label status|cost|export|import"
     ),
+    "review": Verb(
+        "reward.review.page", "ReviewConfig", "a page for people: answer, overrule judges, see agreement"
+    ),
     "fit": Verb("reward.fit", "FitConfig", "fit a reward model to the labels"),
     "relabel": Verb("reward.relabel", "RelabelConfig", "write a reward label file for every episode"),
     "prepare": Verb(

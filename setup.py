@@ -25,7 +25,12 @@ setup(
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=[pattern for name in FOLDERS for pattern in (name, f"{name}.*")]),
     py_modules=["armchair"],
-    package_data={"reward": ["prompts/*.yaml"], "reward.clients": ["*.yaml"], "bench": ["*.css"]},
+    package_data={
+        "reward": ["prompts/*.yaml"],
+        "reward.clients": ["*.yaml"],
+        "reward.review": ["static/*"],
+        "bench": ["*.css"],
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/armchair"]),
         ("share/armchair", ["package.xml"]),

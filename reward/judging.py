@@ -83,7 +83,7 @@ def make_judge(
             "--votes above 1 at temperature 0 buys the same answer again: give --vlm.temperature 0.7 or "
             "so, or --swap alone."
         )
-    task = Task(config.goal or _known_goal(dataset), config.kind, layout)
+    task = Task(config.goal or known_goal(dataset), config.kind, layout)
     if config.judge == "openai":
         return openai_judge(config.openai, task, config.vlm, config.send)
     if config.judge == "gemini-legacy":
@@ -97,7 +97,12 @@ def label_set_name(wanted: str, judge: Judge, kind: Kind = Kind.PREFERENCE) -> s
     return wanted or judge.name.replace("/", "-").replace(":", "-") + suffix
 
 
-def _known_goal(dataset: Dataset) -> str:
+def known_goal(dataset: Dataset) -> str:
+    """The goal phrase of a dataset's task.
+
+    Raises:
+        ConfigError: none is known.
+    """
     simulation = dataset.contract.simulation
     tasks = [simulation.environment] if simulation is not None else []
     tasks += sorted({str(info.attrs.get("task", "")) for info in usable(dataset)} - {""})
