@@ -36,11 +36,12 @@ from reward.labellers import (
     random_rewards,
     true_rewards,
 )
+from reward.labellers_rated import RatedConfig, SuccessConfig, rated_rewards, success_rewards
 from reward.model import RewardModel, load_model, model_hash, pick_device
 from reward.quality import Quality
 from reward.shaping import ShapingConfig, shape
 
-Kind = Literal["model", "truth", "random", "constant", "average"]
+Kind = Literal["model", "truth", "random", "constant", "average", "rated", "success"]
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,9 @@ class RelabelConfig:
     dataset: tyro.conf.Positional[Path]
     """The dataset folder."""
     kind: Kind = "model"
-    """model: the fitted reward. truth: the simulation's reward, scaled to [0, 1]. To see what a policy does
-    with a reward that means nothing: random, uniform in [0, 1); constant; average, the mean of another
-    reward."""
+    """model: the fitted reward. rated: progress or score answers of a label set. success: 1 in frames of
+    success, 0 elsewhere. truth: the simulation's reward, scaled to [0, 1]. To see what a policy does with a
+    reward that means nothing: random, uniform in [0, 1); constant; average, the mean of another reward."""
     stream: str = ""
     """Image stream to look at; a fitted model's own, else the contract's reference or only camera, when left
     out."""
@@ -70,6 +71,10 @@ class RelabelConfig:
     """The constant reward."""
     average: AverageConfig = field(default_factory=AverageConfig)
     """The average reward."""
+    rated: RatedConfig = field(default_factory=RatedConfig)
+    """Progress or score answers as rewards."""
+    success: SuccessConfig = field(default_factory=SuccessConfig)
+    """The sparse reward."""
 
 
 DEFAULT_NAMES: dict[Kind, str] = {
@@ -78,6 +83,8 @@ DEFAULT_NAMES: dict[Kind, str] = {
     "random": "random-uniform",
     "constant": "constant-reward",
     "average": "average-reward",
+    "rated": "rated",
+    "success": "sparse-success",
 }
 """Names that no reward made while training has (`episodes.labels.RESERVED`)."""
 
@@ -129,6 +136,10 @@ def _make(config: RelabelConfig, dataset: Dataset, progress: Report) -> tuple[Fr
             return frames, constant_rewards(dataset, frames, config.constant, progress)
         case "average":
             return frames, average_rewards(dataset, frames, config.average, progress)
+        case "rated":
+            return frames, rated_rewards(dataset, frames, config.rated, progress)
+        case "success":
+            return frames, success_rewards(dataset, frames, config.success, progress)
 
 
 def _pictures(dataset: Dataset, stream: str, progress: Report) -> Frames:
