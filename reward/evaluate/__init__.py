@@ -1,0 +1,1 @@
+"""`armchair reward eval`: is a reward, and the judge behind it, any good?"""
