@@ -38,6 +38,7 @@ VERBS = {
     ),
     "fit": Verb("reward.fit", "FitConfig", "fit a reward model to the labels"),
     "relabel": Verb("reward.relabel", "RelabelConfig", "write a reward label file for every episode"),
+    "reward": Verb("reward.listing", "ListConfig", "the labellers of a dataset side by side"),
     "prepare": Verb(
         "episodes.prepare", "PrepareConfig", "write one aligned training file (robomimic layout)"
     ),
@@ -52,6 +53,7 @@ SUBVERBS = {
     ("label", "prices"): Verb("reward.label_store", "PricesConfig", "what 1,000 questions cost", "prices"),
     ("label", "export"): Verb("reward.label_store", "ExportConfig", "answers as JSON lines", "export"),
     ("label", "import"): Verb("reward.label_store", "ImportConfig", "merge answers in", "bring_in"),
+    ("reward", "list"): Verb("reward.listing", "ListConfig", "the labellers of a dataset side by side"),
 }
 BENCHES = {
     "demo": Verb("bench.demo", "DemoBenchConfig", "success of every leg over several seeds"),

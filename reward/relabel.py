@@ -37,6 +37,7 @@ from reward.labellers import (
     true_rewards,
 )
 from reward.labellers_rated import RatedConfig, SuccessConfig, rated_rewards, success_rewards
+from reward.listing import show
 from reward.model import RewardModel, load_model, model_hash, pick_device
 from reward.quality import Quality
 from reward.shaping import ShapingConfig, shape
@@ -75,6 +76,8 @@ class RelabelConfig:
     """Progress or score answers as rewards."""
     success: SuccessConfig = field(default_factory=SuccessConfig)
     """The sparse reward."""
+    list: bool = False
+    """Only show the labellers that there are, side by side; the same as `armchair reward list`."""
 
 
 DEFAULT_NAMES: dict[Kind, str] = {
@@ -205,6 +208,9 @@ def _only_model(dataset: Dataset) -> Path:
 
 def main(config: RelabelConfig) -> int:
     """Relabel with a progress bar, and say how good the rewards are."""
+    if config.list:
+        show(Dataset.open(config.dataset))
+        return 0
     console = Console()
     with Progress(*Progress.get_default_columns(), console=console, transient=True) as bar:
         task = bar.add_task("episodes", total=None)
