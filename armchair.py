@@ -57,6 +57,11 @@ SUBVERBS = {
 }
 BENCHES = {
     "demo": Verb("bench.demo", "DemoBenchConfig", "success of every leg over several seeds"),
+    "learning": Verb(
+        "bench.learning",
+        "LearningBenchConfig",
+        "learned rewards on three tasks, and what a policy makes of them",
+    ),
     "dataset": Verb(
         "bench.dataset", "DatasetBenchConfig", "reading windows and importing bags, beside robomimic"
     ),

@@ -13,6 +13,7 @@ import numpy as np
 from episodes.contract import load_contract
 from episodes.errors import StackError
 from episodes.reader import Episode, Stream
+from sim.experts import Mix, assignment
 from sim.statistics import wilson
 from sim.video import write_filmstrip, write_video
 
@@ -25,6 +26,7 @@ def record_experts(
     folder: Path,
     *,
     episodes: int,
+    mix: Mix,
     horizon: int,
     seed: int,
     progress: Callable[[int, int], None],
@@ -32,9 +34,8 @@ def record_experts(
     """Record the expert episodes of the collection through simulation, expert and recorder nodes."""
     from ros_nodes.stacks import CollectExpert
     from ros_nodes.up import run_stack
-    from sim.experts import Mix, assignment
 
-    experts = [b.episode for b in assignment(seed, episodes, Mix(), horizon=horizon) if b.kind == "expert"]
+    experts = [b.episode for b in assignment(seed, episodes, mix, horizon=horizon) if b.kind == "expert"]
     if not experts:
         return {"episodes": 0, "rows": []}
     stack = CollectExpert(

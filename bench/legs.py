@@ -14,8 +14,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from episodes.errors import StackError
 
@@ -36,6 +37,24 @@ class Leg:
     """Reward of the prepared file: truth, or a labeller's name."""
     options: tuple[str, ...] = ()
     """Further options of the algorithm, as on the command line."""
+
+
+LEGS = (
+    Leg("iql-true", "IQL, true reward (the ceiling)", "iql", "truth"),
+    Leg("iql-learned", "IQL, learned reward", "iql", "learned"),
+    Leg("iql-random", "IQL, random reward (the control)", "iql", "random"),
+    Leg("bc", "BC, blind to rewards", "bc", "truth"),
+)
+"""Of the main job."""
+
+
+def complete(legs: Sequence[Leg]) -> list[dict[str, Any]]:
+    """The legs with every default of their algorithms: a run under other defaults is another run."""
+    from policy.algorithms.bc import BCConfig
+    from policy.algorithms.iql import IQLConfig
+
+    defaults = {"bc": BCConfig, "iql": IQLConfig}
+    return [{**asdict(leg), "defaults": asdict(defaults[leg.algorithm]())} for leg in legs]
 
 
 def train_command(leg: Leg, run: Path, prepared: Path, *, steps: int, seed: int) -> list[str]:

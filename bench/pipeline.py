@@ -13,22 +13,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from bench import deployment, evaluation
-from bench.legs import Leg, train_legs
+from bench import deployment, evaluation, held_out
+from bench.legs import LEGS, Leg, complete, train_legs
 from bench.machine import machine
 from bench.stages import ProgressCallback, Stages
 from bench.summary import figures_of, write_figures
 from episodes.errors import ConfigError, MachineError
+from sim.experts import Mix
 
 if TYPE_CHECKING:
     from reward.rounds import RoundsConfig
-
-LEGS = (
-    Leg("iql-true", "IQL, true reward (the ceiling)", "iql", "truth"),
-    Leg("iql-learned", "IQL, learned reward", "iql", "learned"),
-    Leg("iql-random", "IQL, random reward (the control)", "iql", "random"),
-    Leg("bc", "BC, blind to rewards", "bc", "truth"),
-)
 
 
 @dataclass(frozen=True)
@@ -47,7 +41,12 @@ class DemoConfig:
     judge: Literal["auto", "scripted", "gemini"] = "auto"
     """Who compares the pictures. auto: Gemini when GEMINI_API_KEY is set, else the scripted teacher."""
     episodes: int = 100
-    """Episodes to collect: 4 % scripted expert, 48 % noisy, 48 % random."""
+    """Episodes to collect."""
+    mix: Mix = field(default_factory=Mix)
+    """Who acts in them."""
+    held_out: int = 0
+    """Further episodes of the same mix to which no reward is fitted and from which no policy learns: the
+    reward's quality is measured on them."""
     horizon: int = 150
     """Steps per episode."""
     pairs: tuple[int, ...] = (1500, 1500, 1500)
@@ -65,6 +64,8 @@ class DemoConfig:
         for name in ("episodes", "horizon", "steps", "goals", "workers"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name} {getattr(self, name)}: write 1 or more.")
+        if self.held_out < 0:
+            raise ConfigError(f"--held-out {self.held_out}: write 0 (none) or more.")
 
 
 @dataclass
@@ -73,6 +74,7 @@ class Demo:
 
     config: DemoConfig
     stages: Stages
+    legs: Sequence[Leg] = LEGS
 
     @property
     def data(self) -> Path:
@@ -92,6 +94,7 @@ class Demo:
             "seed": config.seed,
             "episodes": config.episodes,
             "horizon": config.horizon,
+            "mix": asdict(config.mix),
             "contract": config.contract.read_text(),
         }
         collected: tuple[str, ...] = ("collect",)
@@ -118,6 +121,8 @@ class Demo:
             after=["collect"],
             outputs=[model],
         )
+        if config.held_out:
+            self._run_held_out(data_settings)
         stages.run("relabel", "relabel every episode", {}, self._relabel, after=["judge"])
         stages.run(
             "prepare",
@@ -127,7 +132,7 @@ class Demo:
             after=["relabel"],
             outputs=[self.prepared],
         )
-        legs = {"steps": config.steps, "seed": config.seed, "legs": _complete(LEGS)}
+        legs = {"steps": config.steps, "seed": config.seed, "legs": complete(self.legs)}
         runs, bundles = config.out / "runs", config.out / "bundles"
         stages.run("learn", "learn: IQL and BC", legs, self._learn, after=["prepare"], outputs=[runs])
         stages.run("export", "export ONNX bundles", {}, self._export, after=["learn"], outputs=[bundles])
@@ -138,7 +143,7 @@ class Demo:
             stages.run(
                 "deploy", "deploy over ROS 2", goals, self._deploy, after=["evaluate"], outputs=[folder]
             )
-        figures = figures_of(asdict(config), LEGS, stages.records, machine(self._renderer()))
+        figures = figures_of(asdict(config), self.legs, stages.records, machine(self._renderer()))
         figures["wall_s"] = round(time.monotonic() - began, 1)
         return figures
 
@@ -154,7 +159,8 @@ class Demo:
         config = self.config
         return deployment.record_experts(
             self.data, config.contract, config.out / "ros-collect",
-            episodes=config.episodes, horizon=config.horizon, seed=config.seed, progress=progress,
+            episodes=config.episodes, mix=config.mix, horizon=config.horizon, seed=config.seed,
+            progress=progress,
         )  # fmt: skip
 
     def _collect(self, progress: ProgressCallback) -> dict[str, Any]:
@@ -164,11 +170,28 @@ class Demo:
         done = collect(
             CollectConfig(
                 dataset=self.data, contract=config.contract, episodes=config.episodes, seed=config.seed,
-                horizon=config.horizon, workers=config.workers,
+                mix=config.mix, horizon=config.horizon, workers=config.workers,
             ),
             progress,
         )  # fmt: skip
         return {"recorded": len(done.recorded), "kept": len(done.kept), "renderer": done.renderer}
+
+    def _run_held_out(self, data_settings: dict[str, Any]) -> None:
+        config, data = self.config, self.config.out / "held-out"
+
+        def collect(progress: ProgressCallback) -> dict[str, Any]:
+            return held_out.collect(
+                data, config.contract,
+                episodes=config.held_out, seed=config.seed, mix=config.mix, horizon=config.horizon,
+                workers=config.workers, progress=progress,
+            )  # fmt: skip
+
+        def measure(progress: ProgressCallback) -> dict[str, Any]:
+            return held_out.measure(data, config.out / "reward-model", seed=config.seed, progress=progress)
+
+        settings = {**data_settings, "episodes": config.held_out}
+        self.stages.run("held-out", "collect held-out episodes", settings, collect, outputs=[data])
+        self.stages.run("quality", "measure the reward on them", {}, measure, after=["judge", "held-out"])
 
     def _rounds(self) -> RoundsConfig:
         from reward.judging import JudgeConfig
@@ -204,7 +227,7 @@ class Demo:
     def _learn(self, progress: ProgressCallback) -> dict[str, Any]:
         config = self.config
         runs = train_legs(
-            LEGS, config.out / "runs", self.prepared,
+            self.legs, config.out / "runs", self.prepared,
             steps=config.steps, seed=config.seed, workers=config.workers, progress=progress,
         )  # fmt: skip
         return {"runs": runs}
@@ -213,17 +236,17 @@ class Demo:
         from policy.export import ExportConfig, export
 
         bundles, parity = {}, {}
-        for done, leg in enumerate(LEGS, start=1):
+        for done, leg in enumerate(self.legs, start=1):
             bundle = export(
                 ExportConfig(self.config.out / "runs" / leg.name, self.config.out / "bundles" / leg.name)
             )
             bundles[leg.name], parity[leg.name] = str(bundle.path), asdict(bundle.parity)
-            progress(done, len(LEGS))
+            progress(done, len(self.legs))
         return {"bundles": bundles, "parity": parity}
 
     def _evaluate(self, progress: ProgressCallback) -> dict[str, Any]:
         config = self.config
-        bundles = {leg.name: config.out / "bundles" / leg.name for leg in LEGS}
+        bundles = {leg.name: config.out / "bundles" / leg.name for leg in self.legs}
         return evaluation.evaluate_legs(
             bundles, config.contract, seed=config.seed, goals=config.goals, horizon=config.horizon,
             workers=config.workers, progress=progress,
@@ -238,17 +261,8 @@ class Demo:
         )  # fmt: skip
 
 
-def _complete(legs: Sequence[Leg]) -> list[dict[str, Any]]:
-    """The legs with every default of their algorithms: a run under other defaults is another run."""
-    from policy.algorithms.bc import BCConfig
-    from policy.algorithms.iql import IQLConfig
-
-    defaults = {"bc": BCConfig, "iql": IQLConfig}
-    return [{**asdict(leg), "defaults": asdict(defaults[leg.algorithm]())} for leg in legs]
-
-
-def run_demo(config: DemoConfig, console: Console) -> dict[str, Any]:
-    """Run the main job and return the figures of its report.
+def run_demo(config: DemoConfig, console: Console, legs: Sequence[Leg] = LEGS) -> dict[str, Any]:
+    """Run the main job with these legs and return the figures of its report.
 
     Raises:
         MachineError: another demo runs in this folder.
@@ -261,7 +275,7 @@ def run_demo(config: DemoConfig, console: Console) -> dict[str, Any]:
             raise MachineError(
                 f"{config.out}: another demo runs here: wait for it, or give another --out."
             ) from error
-        return Demo(config, Stages(config.out, console)).run()
+        return Demo(config, Stages(config.out, console), legs).run()
 
 
 def main(config: DemoConfig) -> int:

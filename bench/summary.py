@@ -13,15 +13,18 @@ from armchair import VERSION
 from bench.legs import Leg
 from bench.report import write_report
 from bench.stages import StageRecord
+from episodes.contract import load_contract
 
 TITLES = {
     "collect-ros": "collect the expert episodes over ROS 2",
     "collect": "collect the other episodes in process",
     "judge": "judge pairs and fit the reward model",
+    "held-out": "collect held-out episodes",
+    "quality": "measure the reward on them",
     "relabel": "relabel every episode",
     "prepare": "prepare the training file",
-    "learn": "learn four policies",
-    "export": "export four bundles",
+    "learn": "learn every policy",
+    "export": "export their bundles",
     "evaluate": "evaluate them in process",
     "deploy": "deploy over ROS 2",
 }
@@ -53,7 +56,7 @@ def figures_of(
     return {
         "armchair": VERSION,
         "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-        "task": "MetaWorld drawer-open",
+        "task": _task(Path(settings["contract"])),
         "seed": settings["seed"],
         "settings": dict(settings),
         "headline": _headline(success),
@@ -61,6 +64,7 @@ def figures_of(
         "deployment": deployed,
         "judge": {**judged, "summary": _judge_summary(judged)},
         "reward_quality": quality,
+        "held_out_quality": records["quality"].result if "quality" in records else None,
         "runs": records["learn"].result["runs"],
         "bundles": records["export"].result["bundles"],
         "parity": records["export"].result["parity"]["iql-learned"],
@@ -87,6 +91,11 @@ def write_figures(folder: Path, figures: Mapping[str, Any]) -> Path:
         video=Path(deployed["video"]) if deployed else None,
     )
     return page
+
+
+def _task(contract: Path) -> str:
+    simulation = load_contract(contract).simulation
+    return "" if simulation is None else simulation.environment
 
 
 def _headline(success: Sequence[Mapping[str, Any]]) -> str:

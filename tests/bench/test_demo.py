@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from bench.demo import summarise
-from bench.pipeline import LEGS
+from bench.legs import LEGS
 from episodes.dataset import Dataset
 
 ROOT = Path(__file__).resolve().parents[2]
