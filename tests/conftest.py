@@ -1,9 +1,39 @@
-"""For all tests: Ctrl-C reaches the processes that tests start, whatever shell started the tests."""
+"""For all tests: Ctrl-C reaches the processes that tests start; with two workers ROS has one to itself.
+
+`make test` runs two pytest workers. Tests with real nodes mostly wait, for discovery and for an arm to stand
+still, and two of them side by side would be late by each other's doing: they all go to one worker, one after
+another. The other worker takes everything else, file by file, at a lower priority.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
+
+import pytest
+
+NICE = 5
+_ROS = ("tests/ros/", "tests/bench/")
 
 # A background job of a shell without job control ignores SIGINT, and so would every child.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _file(item: pytest.Item) -> str:
+    return item.nodeid.split("::")[0]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say which tests go to the same worker."""
+    for item in items:
+        file = _file(item)
+        item.add_marker(pytest.mark.xdist_group("ros" if file.startswith(_ROS) else file))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A worker that has begun with what is not ROS gives way from then on."""
+    working = "PYTEST_XDIST_WORKER" in os.environ
+    if working and not _file(item).startswith(_ROS) and os.getpriority(os.PRIO_PROCESS, 0) < NICE:
+        os.setpriority(os.PRIO_PROCESS, 0, NICE)
