@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+
 from episodes.command_parts import CommandParts
 from episodes.contract import ObservationStream
 from episodes.jpeg import encode_jpeg
@@ -39,6 +41,8 @@ class Part(Protocol):
 
     name: str
     """The stream's name, "commands" or, for texts, the topic's entry in the contract."""
+    odd: str
+    """What the operator should know of the last sample though it is recorded; empty for nothing."""
 
     def probe(self, message: Any) -> None:
         """Look whether the message fits the contract.
@@ -57,11 +61,12 @@ class Part(Protocol):
 
 
 class Vector:
-    """Numbers, decoded at once."""
+    """Numbers, decoded at once. What is not finite is recorded as it is, and told."""
 
     def __init__(self, name: str, decode: Decoder, commands: CommandParts | None = None) -> None:
         """`commands` is told of every sample, where a channel is recorded from what is measured."""
         self.name = name
+        self.odd = ""
         self._decode = decode
         self._commands = commands
 
@@ -72,6 +77,7 @@ class Vector:
     def record(self, recording: Recording, message: Any, stamp_ns: int, recv_ns: int) -> None:
         """See `Part`."""
         value = self._decode(message)
+        self.odd = "" if np.isfinite(value).all() else f"{self.name} holds a non-finite number"
         if self._commands is not None:
             self._commands.measured(self.name, value)
         item: Item = (EpisodeWriter.append, (self.name, value, stamp_ns, recv_ns))
@@ -80,6 +86,8 @@ class Vector:
 
 class Picture:
     """A picture, decoded and encoded by the recording's pool; JPEG bytes are passed through as they are."""
+
+    odd = ""
 
     def __init__(
         self,
@@ -134,6 +142,8 @@ class Picture:
 class Text:
     """A std_msgs String, recorded as an event with the name of its entry in the contract."""
 
+    odd = ""
+
     def __init__(self, name: str) -> None:
         self.name = name
 
@@ -150,6 +160,7 @@ class OwnCommand:
     """Armchair's own command, of all channels at once."""
 
     name = COMMANDS
+    odd = ""
 
     def __init__(self, decoder: CommandDecoder, commands: CommandParts) -> None:
         self._decoder = decoder
@@ -168,6 +179,7 @@ class ChannelCommand:
     """The topic that one channel's actions are recorded from."""
 
     name = COMMANDS
+    odd = ""
 
     def __init__(self, channel: str, decode: Decoder, commands: CommandParts) -> None:
         self._channel = channel

@@ -37,7 +37,7 @@ class Topic:
     delivered: set[str] = field(default_factory=set)
     """Parts of which a sample has come that fits the contract."""
     problem: str = ""
-    """Why the last message was refused; empty when it was not."""
+    """Why the last message was refused, or what is odd about it; empty for neither."""
     watch: StreamWatch = field(default_factory=StreamWatch)
     profile: QoSProfile = field(default_factory=lambda: qos.RECORD_VECTORS)
     subscription: Subscription | None = None
@@ -67,7 +67,7 @@ class Topic:
     def accept(self, part: Part) -> None:
         """A message fitted."""
         self.delivered.add(part.name)
-        self.problem = ""
+        self.problem = part.odd
 
 
 class Topics:

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, KeyValue
-from sensor_msgs.msg import CompressedImage, Image, JointState
-from std_msgs.msg import Float64MultiArray
+from sensor_msgs.msg import CompressedImage, Image, JointState, Joy
+from std_msgs.msg import Float64MultiArray, String
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 Rng = np.random.Generator
@@ -200,6 +200,37 @@ def joint_state(good: JointState, rng: Rng) -> JointState:
     """What a driver measures."""
     ways = (_state_names, _state_positions, _state_positions, _state_others, _no_positions, _stamp, _frame_id)
     return spoil(good, rng, ways)
+
+
+def _spatial(message: Any, rng: Rng) -> None:
+    """A number of a twist, a pose or a wrench."""
+    kind = next(name for name in ("twist", "pose", "wrench") if hasattr(message, name))
+    content = getattr(message, kind)
+    part = getattr(content, pick(rng, list(content.get_fields_and_field_types())))
+    setattr(part, pick(rng, list(part.get_fields_and_field_types())), pick(rng, NUMBERS))
+
+
+def spatial(good: Any, rng: Rng) -> Any:
+    """A TwistStamped, PoseStamped or WrenchStamped."""
+    return spoil(good, rng, (_spatial, _spatial, _stamp, _frame_id))
+
+
+def joy(good: Joy, rng: Rng) -> Joy:
+    """A joystick."""
+
+    def axes(message: Joy, rng: Rng) -> None:
+        with np.errstate(over="ignore"):
+            message.axes = np.array(numbers(message.axes, rng), np.float32).tolist()
+
+    def buttons(message: Joy, rng: Rng) -> None:
+        message.buttons = rng.integers(-(2**31), 2**31, int(rng.integers(0, 40))).tolist()
+
+    return spoil(good, rng, (axes, axes, buttons, _stamp, _frame_id))
+
+
+def text(good: String, rng: Rng) -> String:
+    """Words."""
+    return String(data=pick(rng, TEXTS))
 
 
 def multi_array(good: Float64MultiArray, rng: Rng) -> Float64MultiArray:

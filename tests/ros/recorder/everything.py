@@ -178,6 +178,14 @@ class Robot:
             self._publishers[topic].publish(message)
         return stamp_ns
 
+    def publish(self, topic: str, message: Any) -> None:
+        """Publish one message of anybody's making."""
+        self._publishers[topic].publish(message)
+
+    def heal(self) -> None:
+        """Publish good messages until nothing of what came last is refused any more."""
+        self._idle_until(lambda row: row.samples > 0 and not row.problem)
+
     def _idle_until(self, condition: Callable[[StreamStatus], bool]) -> None:
         """Publish step 0 again and again until the condition holds of every row of the status."""
 
