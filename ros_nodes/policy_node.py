@@ -74,6 +74,9 @@ class PolicyConfig:
     """Take a bundle that was trained under tighter limits than this robot's."""
     threads: int = 1
     """Threads of one inference."""
+    providers: tuple[str, ...] = ()
+    """Execution providers of onnxruntime in order, such as TensorrtExecutionProvider, CUDAExecutionProvider,
+    CPUExecutionProvider; each must be on this machine. Empty: those of the manifest that are."""
     frozen_frames: int = 5
     """Real time: identical pictures in a row from which a camera may count as frozen."""
     frozen_motion: float = 0.02
@@ -106,7 +109,11 @@ class PolicyNode:
     def _open(self, path: str) -> Slot:
         config = self._config
         return Slot.load(
-            path, self._contract, allow_looser_limits=config.allow_looser_limits, threads=config.threads
+            path,
+            self._contract,
+            allow_looser_limits=config.allow_looser_limits,
+            threads=config.threads,
+            providers=config.providers,
         )
 
     def _install(self, slot: Slot) -> None:

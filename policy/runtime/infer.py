@@ -58,8 +58,8 @@ class Policy:
         """Open the session and run it `warm_up` times on zeros (the first inferences are slow).
 
         Args:
-            providers: onnxruntime execution providers in order; all must be on this machine. Default: those
-                of the manifest that are.
+            providers: onnxruntime execution providers in order; all must be on this machine, and the first
+                must start. Default: those of the manifest that are; one that does not start is passed over.
             threads: threads of one inference.
             window: inferences that the timing percentiles look back on.
 
@@ -85,11 +85,15 @@ class Policy:
                 f"({error}). Export with an opset that this version knows."
             ) from error
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())
-        if chosen[0] not in self.providers:
+        if providers is not None and chosen[0] not in self.providers:
             raise MachineError(
                 f"onnxruntime could not start {chosen[0]} and offers {', '.join(self.providers)}. Install "
                 "its libraries (CUDA, cuDNN, TensorRT), or choose CPUExecutionProvider."
             )
+        first = self.providers[0]
+        order = chosen if providers is not None else manifest.providers
+        self.passed_over: tuple[str, ...] = order[: order.index(first)] if first in order else order
+        """Providers that were preferred and are not on this machine, or did not start."""
         self._inputs = manifest.inputs
         self._shape = manifest.output.shape
         self._clock_ns = clock_ns

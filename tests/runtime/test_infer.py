@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -103,6 +104,66 @@ def test_providers_of_the_manifest_that_the_machine_lacks_are_passed_over(write_
         Policy(bundle, providers=("NoSuchExecutionProvider",))
     with pytest.raises(MachineError, match="none of the providers NoSuchExecutionProvider"):
         Policy(write_bundle(providers=("NoSuchExecutionProvider",)))
+
+
+CPU, CUDA, TENSORRT = (f"{name}ExecutionProvider" for name in ("CPU", "CUDA", "Tensorrt"))
+
+
+@pytest.fixture
+def gpu_machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str], list[str]], list[list[str]]]:
+    """onnxruntime as on a machine with a GPU, as far as the choice goes: the graph itself runs on the CPU.
+
+    Takes what the package offers and what really starts; gives the lists that sessions are asked for.
+    """
+
+    def make(offers: list[str], starts: list[str]) -> list[list[str]]:
+        asked: list[list[str]] = []
+
+        class Session(onnxruntime.InferenceSession):  # type: ignore[misc]
+            def __init__(self, model: bytes, options: Any, providers: list[str]) -> None:
+                asked.append(providers)
+                super().__init__(model, options, providers=[CPU])
+
+            def get_providers(self) -> list[str]:
+                return [name for name in asked[-1] if name in starts]
+
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: offers)
+        monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+        return asked
+
+    return make
+
+
+def test_providers_are_taken_in_the_manifests_order_as_far_as_the_machine_has_and_starts_them(
+    write_bundle: Write, gpu_machine: Callable[[list[str], list[str]], list[list[str]]]
+) -> None:
+    bundle = write_bundle(providers=(TENSORRT, CUDA, CPU))
+    asked = gpu_machine([CPU, CUDA, TENSORRT], [CPU, CUDA, TENSORRT])
+    policy = Policy(bundle)
+    assert (asked[-1], policy.providers[0], policy.passed_over) == ([TENSORRT, CUDA, CPU], TENSORRT, ())
+    asked = gpu_machine([CPU, CUDA], [CPU, CUDA])
+    policy = Policy(bundle)
+    assert (asked[-1], policy.providers[0], policy.passed_over) == ([CUDA, CPU], CUDA, (TENSORRT,))
+    # onnxruntime-gpu offers both wherever it is installed, also where the driver or TensorRT itself is not.
+    gpu_machine([CPU, CUDA, TENSORRT], [CPU])
+    policy = Policy(bundle)
+    assert (policy.providers, policy.passed_over) == ((CPU,), (TENSORRT, CUDA))
+    with pytest.raises(MachineError, match=f"could not start {CUDA} and offers {CPU}"):
+        Policy(bundle, providers=(CUDA, CPU))
+
+
+@pytest.mark.parametrize("provider", [CUDA, TENSORRT])
+def test_a_gpu_gives_the_chunk_of_the_cpu(write_bundle: Write, provider: str) -> None:
+    if provider not in onnxruntime.get_available_providers():
+        pytest.skip(f"onnxruntime has no {provider} here: what it makes of a graph is not covered")
+    bundle = write_bundle(providers=(provider, CPU))
+    try:
+        policy = Policy(bundle, providers=(provider, CPU))
+    except MachineError as error:
+        pytest.skip(f"{error} What {provider} makes of a graph is not covered.")
+    np.testing.assert_allclose(
+        policy.infer(observation()), Policy(bundle, providers=(CPU,)).infer(observation()), rtol=1e-3
+    )
 
 
 def test_a_graph_that_onnxruntime_refuses_is_a_bundle_error(
