@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Annotated, Literal
 
 import numpy as np
+import tyro
 from numpy.typing import NDArray
 
-from episodes.errors import ConfigError, DatasetError
+from episodes.errors import ConfigError, DatasetError, LabelError
+from reward.acquisition import BY_FEATURES, BY_REWARD, Features, Selection, pixel_features, select_pairs
 from reward.ballots import Unsure, VoteConfig, label_of, read_back
 from reward.clients.protocol import Judge, Kind, identity
 from reward.frames import Frames
-from reward.pairs import LabelledPairs, Pairs, Selection, select_pairs, uniform_pairs
+from reward.pairs import LabelledPairs, Pairs, uniform_pairs
 from reward.records import Ballot, DrawnPair, answer_key
+from reward.scores import LabelledScores, targets
 from reward.showing import Showing
 from reward.store import LabelStore
 
@@ -26,22 +30,55 @@ class DrawConfig:
 
     pairs: int = 1500
     """Pairs to draw; single frames for the questions about one picture."""
-    selection: Selection = "uniform"
+    selection: Annotated[Selection, tyro.conf.arg(aliases=("--select",))] = "uniform"
     """uniform: over all frames. top: from the frames that the fitted reward ranks highest. disagreement:
-    where the members of the fitted ensemble differ most."""
+    where the members of the fitted ensemble differ most. entropy: where they are least sure. k-centre: what
+    covers the dataset best. k-centre+disagreement, k-centre+entropy: k-centre among the better half by the
+    other."""
     share: float = 0.5
-    """Share of the pairs that top or disagreement selects; the rest is uniform, which keeps the whole in
-    sight."""
+    """Share of the pairs that is selected so; the rest is uniform, which keeps the whole in sight."""
     top_fraction: float = 0.15
     """Frames that count as the top."""
     seed: int = 0
     """Seed of the draw; another seed draws further pairs."""
+    candidates: int = 10
+    """Uniform pairs from which each selected one is chosen, for all selections but top."""
+    difference: float = 0.0
+    """Pairs whose pictures differ by no more than this are not drawn: root mean square over pixels and
+    channels, in grey levels from 0 to 255. 0 leaves out equal pictures alone."""
+    space: Literal["auto", "model", "pixels"] = "auto"
+    """Features in which k-centre measures distance. model: the penultimate ones of the fitted reward model.
+    pixels: thumbnails of the pictures, which need no model and are led by whatever moves most. auto: the
+    model's where there is one."""
 
     def __post_init__(self) -> None:
         if self.pairs < 1:
             raise ConfigError(f"pairs {self.pairs} is out of range: 1 or more.")
         if not 0 < self.top_fraction <= 1 or not 0 <= self.share <= 1:
             raise ConfigError("share and top-fraction are shares: from 0 (top-fraction: above 0) to 1.")
+        if self.candidates < 1:
+            raise ConfigError(f"candidates {self.candidates} is out of range: 1 or more.")
+        if not 0 <= self.difference < 255:
+            raise ConfigError(f"difference {self.difference} is out of range: 0 to below 255 grey levels.")
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether the selection looks at a fitted reward model."""
+        return self.selection in BY_REWARD or (self.selection in BY_FEATURES and self.space == "model")
+
+    @property
+    def may_use_model(self) -> bool:
+        """Whether the selection can make use of one."""
+        return self.needs_model or (self.selection in BY_FEATURES and self.space == "auto")
+
+    def settings(self) -> dict[str, object]:
+        """What names the draw; later fields are left out at their defaults, so that draws of older stores
+        are found again."""
+        found, plain = asdict(self), asdict(DrawConfig())
+        for name in ("candidates", "difference", "space"):
+            if found[name] == plain[name]:
+                del found[name]
+        return found
 
 
 def draw_pairs(
@@ -54,6 +91,7 @@ def draw_pairs(
     kind: Kind = Kind.PREFERENCE,
     votes: VoteConfig | None = None,
     rewards: NDArray[np.floating] | None = None,
+    features: Features | None = None,
     model: str = "",
 ) -> tuple[DrawnPair, ...]:
     """The pairs of a draw: drawn once, then read back, so that an interrupted run goes on with the same ones.
@@ -67,6 +105,7 @@ def draw_pairs(
         kind: pairs for a preference, single frames otherwise.
         votes: how often each is asked about.
         rewards: (members, rows) of the fitted ensemble, for the selections that need it.
+        features: of the fitted ensemble, for k-centre; thumbnails when left out.
         model: what names that ensemble.
 
     Raises:
@@ -76,9 +115,9 @@ def draw_pairs(
     votes = votes or VoteConfig()
     who = identity(judge)
     settings: dict[str, object] = {
-        "draw": asdict(config),
+        "draw": config.settings(),
         "judge": asdict(who),
-        "model": model if config.selection != "uniform" else "",
+        "model": model if config.may_use_model else "",
     }
     # Left out where they are the plain ones, so that draws of older stores are found again.
     if votes != VoteConfig():
@@ -92,7 +131,7 @@ def draw_pairs(
     if found is None:
         drawn = store.drawn(labels)
         rows = (
-            _select(show, config, rewards, drawn)
+            _select(show, config, rewards, None if config.space == "pixels" else features, drawn)
             if kind is Kind.PREFERENCE
             else _select_single(show, config, drawn)
         )
@@ -136,6 +175,39 @@ def labelled_pairs(
     )
 
 
+def question_of(store: LabelStore, labels: str) -> Kind:
+    """The question that the draws of a label set ask.
+
+    Raises:
+        LabelError: different ones; answers to different questions are no one thing to fit.
+    """
+    kinds = {
+        str(json.loads(settings).get("kind", Kind.PREFERENCE.value))
+        for (settings,) in store.rows("SELECT settings FROM draws WHERE labels=?", (labels,))
+    }
+    if len(kinds) > 1:
+        raise LabelError(
+            f"{store.path}: the label set {labels!r} mixes the questions {', '.join(sorted(kinds))}: give "
+            "each a set of its own (armchair label --labels)."
+        )
+    return Kind(kinds.pop()) if kinds else Kind.PREFERENCE
+
+
+def labelled_scores(
+    store: LabelStore, pairs: Sequence[DrawnPair], frames: Frames, kind: Kind, held_out: float
+) -> LabelledScores:
+    """Those of the single frames in `pairs` that have a value, as targets of a regression; which are held
+    out depends on the key of the answer alone.
+
+    Raises:
+        LabelError: a value is out of the range of its question.
+    """
+    single = {frames.row(pair.first): pair.key for pair in pairs if pair.second is None}
+    rows, values = rated_frames(store, pairs, frames)
+    kept_out = [int(single[row][:8], 16) < held_out * 2**32 for row in rows.tolist()]
+    return LabelledScores(rows, targets(values, kind), np.array(kept_out, np.bool_))
+
+
 def rated_frames(
     store: LabelStore, pairs: Sequence[DrawnPair], frames: Frames
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -155,13 +227,15 @@ def _select(
     show: Showing,
     config: DrawConfig,
     rewards: NDArray[np.floating] | None,
+    features: Features | None,
     drawn_before: Sequence[DrawnPair],
 ) -> Pairs:
     row, judged = show.frames.row, show.judged
     taken = [(row(pair.first), row(pair.second)) for pair in drawn_before if pair.second is not None]
     generator = np.random.default_rng([config.seed, config.pairs, len(taken)])
     selected = 0 if config.selection == "uniform" else round(config.share * config.pairs)
-    drawn = uniform_pairs(judged, config.pairs - selected, generator, same=show.same, taken=taken)
+    same = alike(show, config.difference)
+    drawn = uniform_pairs(judged, config.pairs - selected, generator, same=same, taken=taken)
     if not selected:
         return drawn
     more = select_pairs(
@@ -170,11 +244,30 @@ def _select(
         judged,
         generator,
         rewards=rewards,
+        features=features or pixel_features(show.frames.images),
         top_fraction=config.top_fraction,
-        same=show.same,
+        candidates=config.candidates,
+        same=same,
         taken=[*taken, *((a, b) for a, b in drawn.tolist())],
     )
     return np.concatenate([drawn, more])
+
+
+def alike(show: Showing, difference: float) -> Callable[[int, int], bool]:
+    """Says that two rows show the same, or pictures that differ by at most `difference` grey levels in root
+    mean square. Offline RL-VLM-F drops pairs whose pixels differ by an L2 norm below 1e-3, so equal ones."""
+    if difference == 0:
+        return show.same
+
+    def near(first: int, second: int) -> bool:
+        a, b = show.rows_of_clip(first), show.rows_of_clip(second)
+        total = count = 0.0
+        for images in (show.frames.images, *show.others.values()):
+            gap = images[a].astype(np.float32) - images[b]
+            total, count = total + float((gap * gap).sum()), count + gap.size
+        return total <= difference**2 * count
+
+    return near
 
 
 def _select_single(show: Showing, config: DrawConfig, drawn_before: Sequence[DrawnPair]) -> Pairs:

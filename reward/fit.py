@@ -1,11 +1,11 @@
-"""The verb `fit`: labelled pairs in, a reward model out."""
+"""The verb `fit`: labelled pairs or scores in, a reward model out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -16,10 +16,14 @@ from episodes.dataset import Dataset
 from episodes.errors import LabelError, did_you_mean
 from reward.ballots import Unsure
 from reward.cached_pairs import cached_pairs
-from reward.drawing import labelled_pairs
+from reward.clients.protocol import Kind
+from reward.drawing import labelled_pairs, labelled_scores, question_of
 from reward.fitting import CHECKPOINT, RewardConfig, fit_reward
+from reward.forms import Form, in_form
 from reward.frames import Frames, image_stream, load_frames
+from reward.inputs import load_inputs
 from reward.model import CARD, pick_device, save_model
+from reward.objectives import Labels
 from reward.pairs import LabelledPairs
 from reward.quality import Quality
 from reward.store import FILE, LabelStore
@@ -41,6 +45,9 @@ class FitConfig:
     cached: Path | None = None
     """Cached labels of Offline RL-VLM-F (a .pkl or a folder of them) to fit to instead; their pictures
     are brought to the size of the stream."""
+    form: Form = "recipe"
+    """recipe: what was found to work (docs/reward-recipe.md). paper: the exact form of Offline RL-VLM-F for
+    the network kinds cnn, resnet and state-action; options that it settles are refused beside it."""
     unsure: Unsure = "drop"
     """drop: unsure answers and split votes are no labels. soft: they count as one half."""
     model: Annotated[RewardConfig, tyro.conf.arg(name="")] = field(default_factory=RewardConfig)
@@ -70,7 +77,8 @@ def main(config: FitConfig) -> int:
     console = Console()
     dataset = Dataset.open(config.dataset)
     stream = image_stream(dataset, config.stream)
-    device = pick_device(config.model.device)
+    settings = in_form(config.form, config.model)
+    device = pick_device(settings.device)
     with Progress(*Progress.get_default_columns(), console=console, transient=True) as bar:
         reading = bar.add_task("reading frames", total=None)
         labels, frames, pairs = _labels(
@@ -80,28 +88,35 @@ def main(config: FitConfig) -> int:
             lambda done, total: bar.update(reading, completed=done, total=total),
         )
         out = config.out or dataset.path / "rewards" / labels
-        fitting = bar.add_task("epochs", total=config.model.optimise.epochs)
+        inputs = load_inputs(
+            settings.network,
+            None if config.cached is not None else dataset,
+            frames,
+            lambda done, total: bar.update(reading, completed=done, total=total),
+        )
+        fitting = bar.add_task("epochs", total=settings.optimise.epochs)
         fitted = fit_reward(
             frames,
             pairs,
-            config.model,
+            settings,
             device,
             stream=stream,
+            inputs=inputs,
             checkpoint=out / CHECKPOINT,
             progress=lambda done, total: bar.update(fitting, completed=done, total=total),
         )
     save_model(out, fitted.model)
     say_quality(console, fitted.quality)
-    console.print(
-        f"{len(pairs)} labelled pairs, {len(fitted.history)} epochs -> {out / CARD}", soft_wrap=True
-    )
+    say_held_out(console, fitted.model.card)
+    what = "labelled pairs" if isinstance(pairs, LabelledPairs) else "scored frames"
+    console.print(f"{len(pairs)} {what}, {len(fitted.history)} epochs -> {out / CARD}", soft_wrap=True)
     return 0
 
 
 def _labels(
     config: FitConfig, dataset: Dataset, stream: str, progress: Callable[[int, int], None]
-) -> tuple[str, Frames, LabelledPairs]:
-    """Name of the label set, frames and pairs."""
+) -> tuple[str, Frames, Labels]:
+    """Name of the label set, frames, and pairs or scores."""
     if config.cached is not None:
         height, width = dataset.contract.observations[stream].shape[:2]
         return "cached", *cached_pairs(config.cached, (height, width), config.model.held_out)
@@ -110,14 +125,13 @@ def _labels(
     with LabelStore(dataset.path / FILE) as store:
         labels = pick_labels(store, config.labels)
         drawn = store.drawn(labels)
-        if not any(pair.second is not None for pair in drawn):
-            raise LabelError(
-                f"{store.path}: the label set {labels!r} holds ratings of single frames; fit takes "
-                "preferences: armchair label --question preference."
-            )
+        kind = question_of(store, labels)
         spill = dataset.path / ".cache" / "frames.npy"
         frames = load_frames(dataset, stream, spill=spill, progress=progress)
-        return labels, frames, labelled_pairs(store, drawn, frames, config.model.held_out, config.unsure)
+        held_out = config.model.held_out
+        if kind is Kind.PREFERENCE:
+            return labels, frames, labelled_pairs(store, drawn, frames, held_out, config.unsure)
+        return labels, frames, labelled_scores(store, drawn, frames, kind, held_out)
 
 
 def say_quality(console: Console, quality: Quality) -> None:
@@ -134,3 +148,28 @@ def say_quality(console: Console, quality: Quality) -> None:
     console.print(table)
     for warning in quality.warnings:
         console.print(f"[yellow]warning: {warning}[/]")
+
+
+def say_held_out(console: Console, card: Mapping[str, Any]) -> None:
+    """Print what the held-out labels say of the fit."""
+    found = card.get("calibration")
+    if found is not None:
+        console.print(
+            f"{found['pairs']} held-out pairs: the ensemble expects the answer in {found['accuracy']:.3f} of "
+            f"them; expected calibration error {found['expected_error']:.3f}",
+            soft_wrap=True,
+        )
+    scaled = card.get("calibration_scaled")
+    if scaled is not None:
+        after = scaled.get("expected_error")
+        judged = "too few pairs to judge it by" if after is None else f"{after:.3f} cross-fitted"
+        console.print(f"temperature {scaled['temperature']:.3f}: calibration error {judged}", soft_wrap=True)
+    scores = card.get("scores")
+    if scores is not None:
+        rank = scores["rank_agreement"]
+        console.print(
+            f"{scores['frames']} held-out scores: mean squared error {scores['squared_error']:.4f} on "
+            f"2·score − 1 (a constant: {scores['constant_error']:.4f}); rank agreement (Kendall's τ-b) "
+            f"{'unknown' if rank is None else f'{rank:.3f}'}",
+            soft_wrap=True,
+        )

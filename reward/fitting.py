@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,14 +14,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from episodes.errors import ConfigError
+from episodes.errors import ConfigError, LabelError
+from reward.calibration import FEWEST, answer_chances, best_temperature, calibration, cross_fitted
 from reward.frames import Frames
+from reward.inputs import Inputs, refuse_short_segments
 from reward.model import RewardModel
-from reward.optimise import Epoch, OptimiseConfig, evaluate, fit, resolve_precision
+from reward.networks import NetworkConfig
+from reward.objectives import Labels, evaluate
+from reward.optimise import Epoch, OptimiseConfig, fit, precision_for
 from reward.pairs import LabelledPairs
-from reward.preference import NetworkConfig, RewardEnsemble, predict
+from reward.preference import RewardEnsemble, predict
 from reward.quality import Quality, reward_quality
 from reward.regions import Box, active_box, whole
+from reward.resnet import load_backbone
+from reward.scores import score_figures
 from reward.shaping import ShapingConfig, scale_of
 
 CHECKPOINT = "fit.safetensors"
@@ -43,8 +50,12 @@ class RewardConfig:
     """active: only the part of the picture in which anything changes, for cameras that stand still."""
     centre: bool = True
     """Subtract the mean picture and divide by the overall standard deviation."""
+    calibrate: Literal["none", "temperature"] = "none"
+    """temperature: divide rewards by the number that makes predicted preferences of held-out pairs as
+    frequent as they say (Guo et al. 2017). Order, and the reward that a policy gets, stay the same; what
+    disagreement and entropy select may change."""
     held_out: float = 0.1
-    """Share of labelled pairs that is never trained on."""
+    """Share of labels that is never trained on."""
     seed: int = 0
     """Seed of weights, shuffling and augmentation."""
     device: str = "auto"
@@ -53,23 +64,6 @@ class RewardConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.held_out < 1:
             raise ConfigError(f"held-out {self.held_out} is a share: from 0 to below 1.")
-
-
-def paper_config(seed: int = 0) -> RewardConfig:
-    """The form of Offline RL-VLM-F: whole pictures in [0, 1], tanh head, plain loss, stop at 0.97 accuracy.
-
-    Its pairs are uniform: rounds=(4500,). Its shaping is none; exponent 1 only scales to [0, 1].
-    """
-    return RewardConfig(
-        network=NetworkConfig(head="tanh"),
-        optimise=OptimiseConfig(
-            learning_rate=3e-4, early_stop="accuracy", mistakes=0.0, shift=0, precision="fp32"
-        ),
-        shaping=ShapingConfig(exponent=1.0),
-        crop="none",
-        centre=False,
-        seed=seed,
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,65 +79,105 @@ class FittedReward:
 
 def fit_reward(
     frames: Frames,
-    pairs: LabelledPairs,
+    pairs: Labels,
     config: RewardConfig,
     device: torch.device,
     *,
     stream: str,
+    inputs: Inputs | None = None,
     start: RewardModel | None = None,
     checkpoint: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> FittedReward:
-    """Fit an ensemble to labelled pairs of `frames` and give rewards to all of them.
+    """Fit an ensemble to labelled pairs or scores of `frames` and give rewards to all of them.
 
     Args:
         frames: of the dataset.
-        pairs: rows and labels.
+        pairs: rows and labels, or rows and scores.
         config: the reward model.
         device: where to compute.
         stream: image stream that the frames are of.
+        inputs: what the networks look at, row by row (`load_inputs`); the frames' pictures when left out.
         start: model whose weights are the start, fitted with the same config (warm start).
         checkpoint: file for going on after an interruption.
         progress: called with (epochs done, epochs at most).
 
     Raises:
-        LabelError: too few labels, or the fit diverged.
+        LabelError: too few labels, labels or inputs that make no sense, or the fit diverged.
     """
-    ensemble = new_ensemble(frames, config, device) if start is None else start.ensemble
-    images = np.ascontiguousarray(ensemble.box.crop(frames.images))
-    key = _fit_key(pairs, config, start)
+    looked = inputs if inputs is not None else Inputs(frames.images)
+    refuse_short_segments(config.network, frames, pairs)
+    ensemble = new_ensemble(frames, config, device, looked) if start is None else start.ensemble
+    values = looked.values
+    if ensemble.dim is None:
+        values = np.ascontiguousarray(ensemble.box.crop(values))
     history = fit(
         ensemble,
-        images,
+        values,
         pairs,
         config.optimise,
         seed=config.seed,
         checkpoint=checkpoint,
-        key=key,
+        key=_fit_key(pairs, config, start, looked.identity),
         progress=progress,
     )
-    precision = resolve_precision(config.optimise.precision, device)
-    rewards = predict(ensemble, images, precision=precision)
-    judged = frames.judged
+    precision = precision_for(ensemble, config.optimise.precision)
+    rewards = predict(ensemble, values, precision=precision)
+    checked = evaluate(ensemble, values, pairs.part(held_out=True), config.optimise.mistakes, precision)
+    held_out, temperature = held_out_figures(rewards, pairs, config)
+    if temperature != 1:
+        rewards /= np.float32(temperature)
     mean = rewards.mean(axis=0)
-    held_out = evaluate(ensemble, images, pairs.part(held_out=True), config.optimise.mistakes, precision)
-    quality = frame_quality(frames, mean, held_out)
+    quality = frame_quality(frames, mean, checked if isinstance(pairs, LabelledPairs) else None)
     model = RewardModel(
         ensemble=ensemble,
         stream=stream,
         frame_shape=(int(frames.images.shape[1]), int(frames.images.shape[2])),
-        scale=scale_of(mean[judged], config.shaping),
+        scale=scale_of(mean[frames.judged], config.shaping),
         shaping=config.shaping,
         precision=config.optimise.precision,
         card={
             "config": _json(asdict(config)),
             "pairs": len(pairs),
             "held_out_pairs": int(pairs.held_out.sum()),
-            "epochs": [asdict(epoch) for epoch in history],
+            "labels": "preferences" if isinstance(pairs, LabelledPairs) else "scores",
+            "epochs": [_figures(epoch) for epoch in history],
             "quality": quality.as_json(),
+            **held_out,
         },
+        input_identity=looked.identity,
+        temperature=temperature,
     )
     return FittedReward(model, rewards, tuple(history), quality)
+
+
+def held_out_figures(
+    rewards: NDArray[np.floating], labels: Labels, config: RewardConfig
+) -> tuple[dict[str, Any], float]:
+    """Entries of the card about held-out labels, and the temperature by which `rewards` (members, rows) are
+    to be divided."""
+    mean, check = rewards.mean(axis=0), labels.part(held_out=True)
+    if len(check) == 0:
+        if config.calibrate == "temperature":
+            raise LabelError("--calibrate temperature needs held-out pairs: give --held-out above 0.")
+        return {}, 1.0
+    if not isinstance(labels, LabelledPairs) or not isinstance(check, LabelledPairs):
+        if config.calibrate == "temperature":
+            raise LabelError("--calibrate temperature is about preferences; scores have their own unit.")
+        return {"scores": asdict(score_figures(mean, labels.part(held_out=False), check))}, 1.0
+    steps = config.network.steps
+    difference = mean[steps(check.second)].sum(axis=1) - mean[steps(check.first)].sum(axis=1)
+    mistakes, label = config.optimise.mistakes, check.label
+    found: dict[str, Any] = {
+        "calibration": calibration(answer_chances(difference, mistakes), label).as_json()
+    }
+    if config.calibrate == "none":
+        return found, 1.0
+    temperature = best_temperature(difference, label, mistakes)
+    scaled = {"temperature": temperature}
+    if len(label) >= 2 * FEWEST:
+        scaled |= calibration(cross_fitted(difference, label, mistakes), label).as_json()
+    return {**found, "calibration_scaled": scaled}, temperature
 
 
 def frame_quality(
@@ -165,29 +199,44 @@ def frame_quality(
     )
 
 
-def new_ensemble(frames: Frames, config: RewardConfig, device: torch.device) -> RewardEnsemble:
-    """A fresh ensemble for `frames`: where to look, what to subtract, random weights of the config's seed."""
-    sample = frames.images[:: max(1, len(frames) // SAMPLES)]
-    height, width = frames.images.shape[1:3]
-    smallest = config.network.smallest_side
-    box: Box = active_box(sample, smallest) if config.crop == "active" else whole(height, width)
+def new_ensemble(
+    frames: Frames, config: RewardConfig, device: torch.device, inputs: Inputs | None = None
+) -> RewardEnsemble:
+    """A fresh ensemble: where to look, what to subtract, random weights of the config's seed, or those of a
+    file."""
+    network, values = config.network, frames.images if inputs is None else inputs.values
+    sample = values[:: max(1, len(values) // SAMPLES)]
+    box: Box | None = None
+    if network.of_pictures:
+        smallest = network.smallest_side
+        box = active_box(sample, smallest) if config.crop == "active" else whole(*values.shape[1:3])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        ensemble = RewardEnsemble(config.network, box)
-    if config.centre:
-        ensemble.centre(box.crop(sample))
+        ensemble = RewardEnsemble(network, box, None if box is not None else int(values.shape[1]))
+    if network.kind == "resnet" and network.resnet.weights is not None:
+        load_backbone(ensemble, network.resnet.weights)
+    elif config.centre:
+        ensemble.centre(sample if box is None else box.crop(sample))
     return ensemble.to(device)
 
 
-def _fit_key(pairs: LabelledPairs, config: RewardConfig, start: RewardModel | None) -> str:
+def _fit_key(pairs: Labels, config: RewardConfig, start: RewardModel | None, identity: str) -> str:
     digest = hashlib.sha256(json.dumps(_json(asdict(config)), sort_keys=True).encode())
-    for column in (pairs.first, pairs.second, pairs.label, pairs.held_out):
+    digest.update(identity.encode())
+    if config.network.resnet.weights is not None and start is None:
+        digest.update(config.network.resnet.weights.read_bytes())
+    for column in pairs.columns:
         digest.update(np.ascontiguousarray(column).tobytes())
     for value in [] if start is None else start.ensemble.state_dict().values():
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
+def _figures(epoch: Epoch) -> dict[str, float | None]:
+    """Figures of an epoch for JSON, which has no NaN: None where nothing is held out."""
+    return {name: value if math.isfinite(value) else None for name, value in asdict(epoch).items()}
+
+
 def _json(value: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(json.dumps(value))
+    found: dict[str, Any] = json.loads(json.dumps(value, default=str))
     return found

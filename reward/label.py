@@ -14,6 +14,7 @@ from rich.table import Table
 
 from episodes.dataset import Dataset
 from episodes.errors import ConfigError
+from reward.acquisition import BY_REWARD
 from reward.asking import LabelSummary, ask_pairs, estimate_for
 from reward.ballots import VoteConfig
 from reward.clients.protocol import Judge, Kind, Outcome
@@ -49,7 +50,8 @@ class LabelConfig:
     vote: Annotated[VoteConfig, tyro.conf.arg(name="")] = field(default_factory=VoteConfig)
     """How often each pair is asked about."""
     reward: Path | None = None
-    """Folder of a fitted reward model, for --selection top and disagreement."""
+    """Folder of a fitted reward model, for the selections that look at one; DATASET/rewards/LABELS when left
+    out and there is one."""
     budget: Budget = field(default_factory=Budget)
     """What all answers of this dataset may take."""
     dry_run: bool = False
@@ -81,7 +83,7 @@ def label(config: LabelConfig) -> int:
             config.show,
             progress=lambda done, total: bar.update(reading, completed=done, total=total),
         )
-        pairs = draw_for(config, store, show, judge, stream)
+        pairs = draw_for(config, dataset, store, show, judge, stream)
         if config.dry_run:
             bar.stop()
             _say_estimate(console, store, show, judge, pairs, config.budget)
@@ -128,7 +130,7 @@ def _reporting(bar: Progress, task: object, store: LabelStore | None) -> Callabl
 
 
 def draw_for(
-    config: LabelConfig, store: LabelStore, show: Showing, judge: Judge, stream: str
+    config: LabelConfig, dataset: Dataset, store: LabelStore, show: Showing, judge: Judge, stream: str
 ) -> tuple[DrawnPair, ...]:
     """The pairs or frames of `config`, drawn for `judge` once and then read back.
 
@@ -138,22 +140,17 @@ def draw_for(
     kind = config.who.kind
     name = label_set_name(config.labels, judge, kind)
     draw = config.draw
-    if draw.selection == "uniform":
+    folder = _model_folder(config, name)
+    if folder is None:
         return draw_pairs(store, name, show, judge, draw, kind=kind, votes=config.vote)
-    if config.reward is None:
-        raise ConfigError(
-            f"--selection {draw.selection} needs --reward, the folder of a fitted reward model: "
-            f"armchair fit {config.dataset} makes one."
-        )
     # Loads torch, which labelling uniform pairs has no need to wait for.
+    from reward.inputs import model_inputs
     from reward.model import load_model, model_hash, pick_device
 
-    model = load_model(config.reward, pick_device("auto"))
+    model = load_model(folder, pick_device("auto"))
     if model.stream != stream:
-        raise ConfigError(
-            f"{config.reward}: fitted on stream {model.stream!r}, not {stream!r}; give --stream."
-        )
-    rewards = model.rewards(show.frames.images)
+        raise ConfigError(f"{folder}: fitted on stream {model.stream!r}, not {stream!r}; give --stream.")
+    inputs = model_inputs(model, dataset, show.frames)
     return draw_pairs(
         store,
         name,
@@ -162,9 +159,26 @@ def draw_for(
         draw,
         kind=kind,
         votes=config.vote,
-        rewards=rewards,
-        model=model_hash(config.reward),
+        rewards=model.rewards(inputs) if draw.selection in BY_REWARD else None,
+        features=lambda rows: model.features(inputs, rows),
+        model=model_hash(folder),
     )
+
+
+def _model_folder(config: LabelConfig, labels: str) -> Path | None:
+    """The reward model that the draw looks at, None where it looks at none."""
+    draw = config.draw
+    if not draw.may_use_model:
+        return None
+    folder = config.reward or config.dataset / "rewards" / labels
+    if config.reward is not None or (folder / "reward.json").is_file():
+        return folder
+    if draw.needs_model:
+        raise ConfigError(
+            f"--selection {draw.selection} needs --reward, the folder of a fitted reward model: there is "
+            f"none in {folder}. Make one: armchair fit {config.dataset}"
+        )
+    return None
 
 
 def _say_estimate(

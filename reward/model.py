@@ -18,8 +18,9 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from episodes.errors import ConfigError, DatasetError
-from reward.optimise import resolve_precision
-from reward.preference import NetworkConfig, RewardEnsemble, predict
+from reward.networks import network_from_json
+from reward.optimise import precision_for
+from reward.preference import Precision, RewardEnsemble, penultimate, predict
 from reward.regions import Box
 from reward.shaping import ShapingConfig
 
@@ -45,22 +46,52 @@ class RewardModel:
     card: Mapping[str, Any]
     """What is remembered of the fit: labels, settings, figures."""
 
+    input_identity: str = ""
+    """What the entries of vectors mean that the networks look at; empty for pictures."""
+    temperature: float = 1.0
+    """Rewards are divided by it, so that their differences are log-odds of the judge's answers."""
+
     def rewards(
-        self, images: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None
+        self, inputs: NDArray[np.generic], progress: Callable[[int, int], None] | None = None
     ) -> NDArray[np.float32]:
-        """Rewards r̂ of uncropped frames (n, height, width, 3), before shaping → (members, n).
+        """Rewards r̂ before shaping, of uncropped frames (n, height, width, 3) or of vectors (n, d), whichever
+        the networks look at (`reward.inputs`) → (members, n).
 
         Raises:
-            DatasetError: frames of another size.
+            DatasetError: inputs of another size.
+            LabelError: a reward is not finite.
         """
-        if images.shape[1:3] != self.frame_shape:
+        ensemble = self.ensemble
+        found = predict(ensemble, self._fitting(inputs), precision=self._precision, progress=progress)
+        return found if self.temperature == 1 else found / np.float32(self.temperature)
+
+    def features(self, inputs: NDArray[np.generic], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Penultimate features of `rows` of the inputs, members side by side → (len(rows), members · width).
+
+        Raises:
+            DatasetError: inputs of another size.
+        """
+        return penultimate(self.ensemble, self._fitting(inputs), precision=self._precision, rows=rows)
+
+    @property
+    def _precision(self) -> Precision:
+        return precision_for(self.ensemble, self.precision)
+
+    def _fitting(self, inputs: NDArray[np.generic]) -> NDArray[np.generic]:
+        dim = self.ensemble.dim
+        if dim is not None:
+            if inputs.shape[1:] != (dim,):
+                raise DatasetError(
+                    f"the reward model was fitted on vectors of {dim} entries ({self.input_identity}), these "
+                    f"have shape {inputs.shape[1:]}: fit one on this dataset."
+                )
+            return inputs
+        if inputs.shape[1:3] != self.frame_shape or inputs.dtype != np.uint8:
             raise DatasetError(
                 f"the reward model was fitted on frames of {self.frame_shape}, these are "
-                f"{images.shape[1:3]}: fit one "
-                "on this dataset."
+                f"{inputs.shape[1:3]} of {inputs.dtype}: fit one on this dataset."
             )
-        precision = resolve_precision(self.precision, self.ensemble.mean.device)
-        return predict(self.ensemble, self.ensemble.box.crop(images), precision=precision, progress=progress)
+        return self.ensemble.box.crop(inputs)
 
 
 def pick_device(name: str) -> torch.device:
@@ -92,12 +123,14 @@ def save_model(folder: Path, model: RewardModel) -> None:
         "frame_shape": list(model.frame_shape),
         "box": asdict(model.ensemble.box),
         "network": asdict(model.ensemble.config),
+        "inputs": {"dim": model.ensemble.dim, "identity": model.input_identity},
         "scale": list(model.scale),
+        "temperature": model.temperature,
         "shaping": asdict(model.shaping),
         "precision": model.precision,
         "fit": dict(model.card),
     }
-    _replace(folder / CARD, json.dumps(card, indent=1).encode())
+    _replace(folder / CARD, json.dumps(card, indent=1, default=str).encode())
 
 
 def load_model(folder: Path, device: torch.device) -> RewardModel:
@@ -122,10 +155,10 @@ def load_model(folder: Path, device: torch.device) -> RewardModel:
             raise ValueError(f"schema {card['schema']!r} where {SCHEMA!r} belongs")
         if hashlib.sha256(weights).hexdigest() != card["sha256"]:
             raise ValueError(f"{WEIGHTS} does not have the hash that {CARD} gives")
-        network = NetworkConfig(
-            **{k: tuple(v) if isinstance(v, list) else v for k, v in card["network"].items()}
-        )
-        ensemble = RewardEnsemble(network, Box(**card["box"]))
+        network = network_from_json(card["network"])
+        inputs = card.get("inputs", {"dim": None, "identity": ""})
+        box = Box(**card["box"]) if network.of_pictures else None
+        ensemble = RewardEnsemble(network, box, inputs["dim"])
         ensemble.load_state_dict(load_tensors(weights))
         return RewardModel(
             ensemble=ensemble.to(device),
@@ -135,6 +168,8 @@ def load_model(folder: Path, device: torch.device) -> RewardModel:
             shaping=ShapingConfig(**card["shaping"]),
             precision=card["precision"],
             card=card["fit"],
+            input_identity=str(inputs["identity"]),
+            temperature=float(card.get("temperature", 1.0)),
         )
     except (KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
         raise DatasetError(f"{folder}: the reward model is damaged ({error}). Fit it again.") from error

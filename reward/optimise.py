@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from episodes.errors import ConfigError, LabelError
 from policy.checkpoint import load_state, save_state
+from reward.objectives import Augment, Labels, evaluate_member, losses_of, moved, rewards_of
 from reward.pairs import LabelledPairs
-from reward.preference import RewardEnsemble, autocast, preference_loss, soften
+from reward.preference import Precision, RewardEnsemble
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,12 @@ class OptimiseConfig:
     weight_decay: float = 0.0
     """Decoupled weight decay (AdamW)."""
     batch_pairs: int = 64
-    """Pairs per step and member."""
+    """Pairs, or scored frames, per step and member."""
     epochs: int = 30
     """Most passes over the pairs."""
     early_stop: Literal["held_out_loss", "accuracy", "none"] = "held_out_loss"
-    """held_out_loss: stop after `patience` epochs without a better Bradley-Terry loss on held-out pairs,
-    and take the best epoch. accuracy: stop when the members' mean training accuracy exceeds `accuracy`,
+    """held_out_loss: stop after `patience` epochs without a better loss on held-out labels, and take the
+    best epoch. accuracy: stop when the members' mean training accuracy exceeds `accuracy`,
     the paper's rule, which never fires when more than 1 − accuracy of the labels are wrong."""
     patience: int = 10
     """Epochs without a better held-out loss. The first round holds out about a hundred pairs, whose loss
@@ -42,14 +43,18 @@ class OptimiseConfig:
     accuracy: float = 0.97
     """Training accuracy that ends the fit under early_stop=accuracy."""
     mistakes: float = 0.1
-    """ε of the likelihood: how often the judge is taken to be wrong. 0 is the paper's loss."""
+    """ε of the likelihood of a pair: how often the judge is taken to be wrong. 0 is the paper's loss."""
     margin: float = 0.0
-    """Label smoothing: labels become label·(1 − 2·margin) + margin."""
+    """Label smoothing of pairs: labels become label·(1 − 2·margin) + margin."""
     shift: int = 2
-    """Augmentation: the pictures of a batch are moved by up to this many pixels, borders repeated. Without
-    it the networks learn single frames by heart within a few epochs."""
+    """Augmentation of pictures: those of a batch are moved by up to this many pixels, borders repeated.
+    Without it the networks learn single frames by heart within a few epochs."""
+    noise: float = 0.0
+    """Augmentation of vectors and encoder features: standard deviation of what is added to each entry, in
+    units of its own standard deviation."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Arithmetic of convolutions; auto takes bf16 where the processor or GPU has instructions for it."""
+    """Arithmetic of convolutions; auto takes bf16 where the processor or GPU has instructions for it.
+    Networks on vectors compute in fp32."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.mistakes < 0.5:
@@ -58,11 +63,14 @@ class OptimiseConfig:
             raise ConfigError(f"margin {self.margin} is out of range: 0 <= margin < 0.5.")
         if self.batch_pairs < 1 or self.epochs < 1 or self.patience < 1:
             raise ConfigError("batch_pairs, epochs and patience are 1 or more.")
+        if self.shift < 0 or not 0 <= self.noise < 10:
+            raise ConfigError(f"shift {self.shift} and noise {self.noise}: 0 or more (noise below 10).")
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """Figures of one pass, means over members."""
+    """Figures of one pass, means over members. Loss and accuracy of scores are the squared error and the
+    share of concordant pairs of frames."""
 
     train_loss: float
     train_accuracy: float
@@ -83,10 +91,15 @@ def resolve_precision(
     return "bf16" if found.get("avx512_bf16") or found.get("amx_bf16") else "fp32"
 
 
+def precision_for(ensemble: RewardEnsemble, wanted: Literal["auto", "bf16", "fp32"]) -> Precision:
+    """What `wanted` means for these networks on their device: small products gain nothing from bf16."""
+    return "fp32" if ensemble.dim is not None else resolve_precision(wanted, ensemble.mean.device)
+
+
 def fit(
     ensemble: RewardEnsemble,
-    images: NDArray[np.uint8],
-    pairs: LabelledPairs,
+    inputs: NDArray[np.generic],
+    pairs: Labels,
     config: OptimiseConfig,
     *,
     seed: int,
@@ -94,15 +107,15 @@ def fit(
     key: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Epoch]:
-    """Fit `ensemble` in place to `pairs` of cropped uint8 `images` (n, height, width, 3).
+    """Fit `ensemble` in place to labels of cropped uint8 pictures (n, height, width, 3) or vectors (n, d).
 
     Every member shuffles for itself and makes its own Adam steps, which is the same as one Adam over the
     sum of the members' losses. The early stop looks at the mean over members.
 
     Args:
         ensemble: as it stands, fresh or fitted before (warm start).
-        images: cropped to the ensemble's box.
-        pairs: rows of `images`, labels, and which are held out.
+        inputs: cropped to the ensemble's box.
+        pairs: rows of `inputs`, labels or scores, and which are held out.
         config: how to fit.
         seed: of shuffling and augmentation.
         checkpoint: file that is written after every epoch and taken up when it carries the same `key`.
@@ -116,13 +129,17 @@ def fit(
         LabelError: there is nothing to train on, or nothing held out to stop by, or the fit diverged.
     """
     train, check = pairs.part(held_out=False), pairs.part(held_out=True)
+    refuse_nonsense(inputs, pairs)
     if len(train) == 0:
+        what = "pair" if isinstance(pairs, LabelledPairs) else "frame"
         raise LabelError(
-            "no labelled pair to fit: label pairs first, or look at how many the judge left unsure."
+            f"no labelled {what} to fit: label {what}s first, or look at how many the judge left unsure."
         )
+    if config.early_stop == "accuracy" and not isinstance(pairs, LabelledPairs):
+        raise LabelError("scores have no accuracy to stop by: --optimise.early-stop held_out_loss, or none.")
     if config.early_stop == "held_out_loss" and len(check) == 0:
         raise LabelError(
-            f"no held-out pair among {len(pairs)}: label more pairs, or stop without them "
+            f"no held-out pair among {len(pairs)}: label more, or stop without them "
             "(--optimise.early-stop none)."
         )
     run = _Run(
@@ -132,7 +149,7 @@ def fit(
         run.take_up(checkpoint, key)
     with _workers(ensemble) as pool:
         while len(run.history) < config.epochs and not run.finished():
-            passes = [pool.submit(member.one_pass, images, train, check) for member in run.members]
+            passes = [pool.submit(member.one_pass, inputs, train, check) for member in run.members]
             run.add([done.result() for done in passes])
             if checkpoint is not None:
                 run.save(checkpoint, key)
@@ -172,26 +189,67 @@ class _Member:
     generator: np.random.Generator
     config: OptimiseConfig
 
-    def one_pass(self, images: NDArray[np.uint8], train: LabelledPairs, check: LabelledPairs) -> Epoch:
+    def one_pass(self, inputs: NDArray[np.generic], train: Labels, check: Labels) -> Epoch:
         """One epoch over `train` in an order of its own, then the figures on `check`."""
-        config = self.config
-        precision = resolve_precision(config.precision, self.ensemble.mean.device)
+        config, ensemble, network = self.config, self.ensemble, self.network
+        precision = precision_for(ensemble, config.precision)
         order = self.generator.permutation(len(train))
         loss = right = 0.0
         for start in range(0, len(train), config.batch_pairs):
             rows = order[start : start + config.batch_pairs]
-            shift = self.generator.integers(-config.shift, config.shift + 1, size=2)
-            difference, label = _differences(
-                self.ensemble, self.network, images, train, rows, precision, (int(shift[0]), int(shift[1]))
-            )
-            losses = preference_loss(difference, soften(label, config.margin), config.mistakes)
+            # Batch normalisation has no deviation over a single frame; its running one serves there.
+            network.train(len(rows) > 1 or isinstance(train, LabelledPairs))
+            rewards = rewards_of(ensemble, network, inputs, train, rows, precision, self._augment())
+            losses, agreed = losses_of(rewards, train, rows, mistakes=config.mistakes, margin=config.margin)
             self.optimiser.zero_grad(set_to_none=True)
             losses.mean().backward()
             self.optimiser.step()
             loss += float(losses.detach().sum())
-            right += _agreements(difference.detach(), label)
-        held_out = _evaluate_member(self.ensemble, self.network, images, check, config.mistakes, precision)
+            right += agreed
+        held_out = evaluate_member(ensemble, network, inputs, check, config.mistakes, precision)
         return Epoch(loss / len(train), right / len(train), *held_out)
+
+    def _augment(self) -> Augment | None:
+        """What disturbs the next batch; chance comes from the member's own generator, so threads that run
+        side by side do not change it."""
+        config, generator = self.config, self.generator
+        if self.ensemble.dim is None:
+            down, right = generator.integers(-config.shift, config.shift + 1, size=2).tolist()
+            return lambda pictures: moved(pictures, down, right)
+        if config.noise == 0:
+            return None
+
+        def disturbed(vectors: Tensor) -> Tensor:
+            noise = torch.from_numpy(generator.standard_normal(tuple(vectors.shape), np.float32))
+            return vectors + config.noise * noise.to(vectors.device)
+
+        return disturbed
+
+
+def refuse_nonsense(inputs: NDArray[np.generic], labels: Labels) -> None:
+    """Refuse what would turn the weights into NaN, or be learned as if it meant something.
+
+    Raises:
+        LabelError: an input that a label is about is not finite, or a label is out of its range.
+    """
+    judged = (
+        np.concatenate([labels.first, labels.second]) if isinstance(labels, LabelledPairs) else labels.frame
+    )
+    if inputs.dtype != np.uint8:
+        bad = np.flatnonzero(~np.isfinite(inputs).all(axis=tuple(range(1, inputs.ndim))))
+        hit = np.intersect1d(bad, judged)
+        if len(hit):
+            raise LabelError(
+                f"{len(hit)} labelled frames have inputs that are no numbers, row {hit[0]} is the first: "
+                "armchair episodes check says where, or leave the stream out."
+            )
+    low, values = (0.0, labels.label) if isinstance(labels, LabelledPairs) else (-1.0, labels.target)
+    wrong = ~((values >= low) & (values <= 1))
+    if wrong.any():
+        raise LabelError(
+            f"{int(wrong.sum())} labels lie outside {low:g} to 1, the first is {values[wrong][0]}: the label "
+            "set is damaged."
+        )
 
 
 class _Run:
@@ -270,75 +328,3 @@ class _Run:
             member.optimiser.load_state_dict(optimiser)
             member.generator.bit_generator.state = generator
         self.history = [Epoch(*figures) for figures in state["history"]]
-
-
-def _differences(
-    ensemble: RewardEnsemble,
-    network: nn.Module,
-    images: NDArray[np.uint8],
-    pairs: LabelledPairs,
-    rows: NDArray[np.int64],
-    precision: Literal["bf16", "fp32"],
-    shift: tuple[int, int] = (0, 0),
-) -> tuple[Tensor, Tensor]:
-    """r̂(second) − r̂(first) and labels of `rows` of `pairs`, pictures moved down and right by `shift`."""
-    device = ensemble.mean.device
-    both = np.concatenate([pairs.first[rows], pairs.second[rows]])
-    frames = moved(ensemble.prepare(torch.from_numpy(images[both]).to(device)), *shift)
-    with autocast(device, precision):
-        reward = network(frames)
-    first, second = reward.chunk(2)
-    return second - first, torch.from_numpy(pairs.label[rows]).to(device)
-
-
-def moved(pictures: Tensor, down: int, right: int) -> Tensor:
-    """(batch, 3, height, width) moved by whole pixels; what comes in repeats the border."""
-    if down == right == 0:
-        return pictures
-    height, width = pictures.shape[2:]
-    rows = (torch.arange(height, device=pictures.device) - down).clamp_(0, height - 1)
-    columns = (torch.arange(width, device=pictures.device) - right).clamp_(0, width - 1)
-    stored = pictures.permute(0, 2, 3, 1)
-    return stored.index_select(1, rows).index_select(2, columns).permute(0, 3, 1, 2)
-
-
-def evaluate(
-    ensemble: RewardEnsemble,
-    images: NDArray[np.uint8],
-    pairs: LabelledPairs,
-    mistakes: float,
-    precision: Literal["bf16", "fp32"],
-) -> tuple[float, float]:
-    """Bradley-Terry loss and accuracy on `pairs`, means over members; NaN without pairs."""
-    figures = [
-        _evaluate_member(ensemble, network, images, pairs, mistakes, precision)
-        for network in ensemble.members
-    ]
-    loss, accuracy = np.mean(figures, axis=0).tolist()
-    return loss, accuracy
-
-
-@torch.inference_mode()
-def _evaluate_member(
-    ensemble: RewardEnsemble,
-    network: nn.Module,
-    images: NDArray[np.uint8],
-    pairs: LabelledPairs,
-    mistakes: float,
-    precision: Literal["bf16", "fp32"],
-    batch_pairs: int = 256,
-) -> tuple[float, float]:
-    if len(pairs) == 0:
-        return float("nan"), float("nan")
-    loss = right = 0.0
-    for start in range(0, len(pairs), batch_pairs):
-        rows = np.arange(start, min(start + batch_pairs, len(pairs)))
-        difference, label = _differences(ensemble, network, images, pairs, rows, precision)
-        loss += float(preference_loss(difference, label, mistakes).sum())
-        right += _agreements(difference, label)
-    return loss / len(pairs), right / len(pairs)
-
-
-def _agreements(difference: Tensor, label: Tensor) -> float:
-    """Pairs ranked as labelled; a tie counts one half."""
-    return float(torch.where(label == 0.5, 0.5, ((difference > 0) == (label > 0.5)).float()).sum())

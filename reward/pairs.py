@@ -1,18 +1,15 @@
-"""Pairs of frames: which to ask about, and what became of them. Rows are frames; all selections work on
-frames of any episodes."""
+"""Pairs of frames: how they are drawn, and what became of them. Rows are frames, of any episodes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from episodes.errors import DatasetError
 
-Selection = Literal["uniform", "top", "disagreement"]
 Pairs = NDArray[np.int64]
 """(n, 2) rows of frames: first, second."""
 
@@ -40,6 +37,11 @@ class LabelledPairs:
         rows = self.held_out == held_out
         return LabelledPairs(self.first[rows], self.second[rows], self.label[rows], self.held_out[rows])
 
+    @property
+    def columns(self) -> tuple[NDArray[np.generic], ...]:
+        """Everything, for keys."""
+        return (self.first, self.second, self.label, self.held_out)
+
 
 def uniform_pairs(
     rows: NDArray[np.int64],
@@ -48,6 +50,7 @@ def uniform_pairs(
     *,
     same: Callable[[int, int], bool] | None = None,
     taken: Iterable[tuple[int, int]] = (),
+    at_least: int | None = None,
 ) -> Pairs:
     """`count` distinct pairs of two different frames, each frame uniform over `rows`.
 
@@ -57,6 +60,7 @@ def uniform_pairs(
         generator: source of chance.
         same: says that two frames show the same picture, so that asking would be money thrown away.
         taken: pairs (in either order) not to draw again.
+        at_least: so many will do where there are no more; `count` when left out.
 
     Raises:
         DatasetError: there are not that many pairs.
@@ -77,10 +81,12 @@ def uniform_pairs(
             found.append((a, b))
             if len(found) == count:
                 return np.array(found, np.int64)
+    if at_least is not None and len(found) >= at_least:
+        return np.array(found, np.int64)
+    wanted = count if at_least is None else at_least
     raise DatasetError(
-        f"only {len(found)} of {count} pairs found among {len(rows)} frames that were not asked about and "
-        "differ: ask "
-        "for fewer pairs or collect more episodes."
+        f"only {len(found)} of {wanted} pairs found among {len(rows)} frames that were not asked about and "
+        "differ: ask for fewer pairs or collect more episodes."
     )
 
 
@@ -88,49 +94,3 @@ def top_rows(reward: NDArray[np.floating], rows: NDArray[np.int64], fraction: fl
     """The best `fraction` of `rows` by `reward` (n frames,), two at least, best last."""
     count = min(max(2, round(fraction * len(rows))), len(rows))
     return rows[np.argsort(reward[rows], kind="stable")[len(rows) - count :]]
-
-
-def disagreement(rewards: NDArray[np.floating], pairs: Pairs) -> NDArray[np.float64]:
-    """(n,) standard deviation over members of the predicted P(second preferred); `rewards` (members,
-    frames)."""
-    difference = rewards[:, pairs[:, 1]].astype(np.float64) - rewards[:, pairs[:, 0]]
-    return np.asarray((0.5 * (1 + np.tanh(difference / 2))).std(axis=0))
-
-
-def select_pairs(
-    selection: Selection,
-    count: int,
-    rows: NDArray[np.int64],
-    generator: np.random.Generator,
-    *,
-    rewards: NDArray[np.floating] | None = None,
-    top_fraction: float = 0.15,
-    candidates: int = 10,
-    same: Callable[[int, int], bool] | None = None,
-    taken: Iterable[tuple[int, int]] = (),
-) -> Pairs:
-    """Pairs to ask about.
-
-    - uniform: over all frames.
-    - top: both frames from the best `top_fraction` by the members' mean reward. Frames of success are few
-    (2 % in
-      the main job), so uniform pairs compare them with each other or with near-successes once in hundreds
-      of pairs.
-    - disagreement: of `candidates` times as many uniform pairs those on which members differ most (B-Pref).
-
-    Raises:
-        DatasetError: there are not that many pairs, or `rewards` (members, frames) is missing.
-    """
-    if selection == "uniform":
-        return uniform_pairs(rows, count, generator, same=same, taken=taken)
-    if rewards is None:
-        raise DatasetError(
-            f"selection {selection!r} needs a fitted reward model: fit one first, or select uniform."
-        )
-    if selection == "top":
-        return uniform_pairs(
-            top_rows(rewards.mean(axis=0), rows, top_fraction), count, generator, same=same, taken=taken
-        )
-    drawn = uniform_pairs(rows, count * candidates, generator, same=same, taken=taken)
-    best = np.argsort(-disagreement(rewards, drawn), kind="stable")[:count]
-    return drawn[np.sort(best)]

@@ -1,4 +1,4 @@
-"""The preference reward model: an ensemble of image networks under the Bradley-Terry likelihood.
+"""The preference reward model: an ensemble of networks under the Bradley-Terry likelihood.
 
 Christiano et al. 2017, "Deep reinforcement learning from human preferences", eq. 1 and section 2.2.3
 (constant rate of mistakes); network of Offline RL-VLM-F (Venkataraman et al. 2024).
@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -18,120 +17,80 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from episodes.errors import ConfigError
+from episodes.errors import ConfigError, LabelError
+from reward.networks import NetworkConfig, new_member
 from reward.regions import Box
 
 
-@dataclass(frozen=True)
-class NetworkConfig:
-    """Shape of one member: convolutions without padding, ReLU, one linear output."""
-
-    kernels: tuple[int, ...] = (5, 3, 3, 3)
-    channels: tuple[int, ...] = (16, 32, 64, 128)
-    strides: tuple[int, ...] = (3, 2, 2, 2)
-    head: Literal["linear", "tanh"] = "linear"
-    """Linear leaves the size of a reward free; tanh is the paper's, and saturates."""
-    members: int = 3
-    """Networks of the ensemble; the reward is their mean, their spread the uncertainty."""
-
-    def __post_init__(self) -> None:
-        if not len(self.kernels) == len(self.channels) == len(self.strides) > 0:
-            raise ConfigError(
-                f"kernels {self.kernels}, channels {self.channels} and strides {self.strides} need one "
-                "entry per "
-                "layer each."
-            )
-        if self.members < 1:
-            raise ConfigError(f"members {self.members} is out of range: 1 or more.")
-
-    @property
-    def smallest_side(self) -> int:
-        """Pixels that the last layer's 1×1 output sees: no picture may be smaller."""
-        side = 1
-        for kernel, stride in zip(reversed(self.kernels), reversed(self.strides), strict=True):
-            side = (side - 1) * stride + kernel
-        return side
-
-    def flat_size(self, height: int, width: int) -> int:
-        """Features after the last convolution."""
-        for kernel, stride in zip(self.kernels, self.strides, strict=True):
-            height, width = (height - kernel) // stride + 1, (width - kernel) // stride + 1
-        if height < 1 or width < 1:
-            raise ConfigError(
-                f"pictures must have {self.smallest_side} pixels a side or more for these strides."
-            )
-        return height * width * self.channels[-1]
-
-
-class RewardCNN(nn.Module):
-    """One member: (batch, 3, height, width) float → (batch,) reward."""
-
-    def __init__(self, config: NetworkConfig, height: int, width: int) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        before = 3
-        for kernel, channels, stride in zip(config.kernels, config.channels, config.strides, strict=True):
-            convolution = nn.Conv2d(before, channels, kernel, stride)
-            bound = 1 / math.sqrt(before * kernel * kernel)
-            nn.init.uniform_(convolution.weight, -bound, bound)
-            nn.init.zeros_(convolution.bias)
-            layers += [convolution, nn.ReLU()]
-            before = channels
-        self.features = nn.Sequential(*layers, nn.Flatten())
-        self.head = nn.Linear(config.flat_size(height, width), 1)
-        nn.init.uniform_(self.head.weight, -1e-3, 1e-3)
-        nn.init.uniform_(self.head.bias, -1e-3, 1e-3)
-        self._squash = config.head == "tanh"
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Reward of each picture."""
-        reward = self.head(self.features(pictures)).squeeze(-1).float()
-        return torch.tanh(reward) if self._squash else reward
-
-
 class RewardEnsemble(nn.Module):
-    """Members, and what turns uint8 frames into their input.
+    """Members, and what turns stored inputs into theirs.
 
-    Input of a member: the cropped frame / 255, minus `mean`, divided by `scale`.
+    Pictures: the cropped frame / 255, minus `mean`, divided by `scale`. Vectors: minus `mean`, divided by
+    `scale`, entry by entry.
     """
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, config: NetworkConfig, box: Box) -> None:
+    def __init__(self, config: NetworkConfig, box: Box | None, dim: int | None = None) -> None:
+        """For pictures in `box`, or for vectors of length `dim`.
+
+        Raises:
+            ConfigError: pictures too small for the network, or a size that the kind of network has not.
+        """
         super().__init__()
         self.config = config
-        self.box = box
-        self.members = nn.ModuleList(
-            RewardCNN(config, box.height, box.width).to(memory_format=torch.channels_last)
-            for _ in range(config.members)
-        )
-        self.register_buffer("mean", torch.zeros(box.height, box.width, 3))
-        self.register_buffer("scale", torch.ones(()))
+        self.dim = dim
+        if config.of_pictures is not (box is not None and dim is None):
+            raise ConfigError(
+                f"network kind {config.kind!r} takes {'a box' if config.of_pictures else 'dim'}."
+            )
+        self.box = box if box is not None else Box(0, 0, 0, 0)
+        size = (dim,) if dim is not None else (self.box.height, self.box.width)
+        self.members = nn.ModuleList(new_member(config, size) for _ in range(config.members))
+        self.register_buffer("mean", torch.zeros(size if dim is not None else (*size, 3)))
+        entries = (3,) if config.kind == "resnet" and config.resnet.weights is not None else ()
+        self.register_buffer("scale", torch.ones(size if dim is not None else entries))
 
-    def centre(self, images: NDArray[np.uint8]) -> None:
-        """Take mean picture and overall standard deviation from cropped `images` (n, height, width, 3).
+    def centre(self, inputs: NDArray[np.generic]) -> None:
+        """Take mean and standard deviation from cropped pictures (n, height, width, 3) or vectors (n, d).
 
-        In a scene that mostly stands still the differences between frames are a few pixels on a bright
-        constant background; without this, most of the first epochs goes into fitting that constant away.
+        Of pictures it is the mean picture and the overall deviation: in a scene that mostly stands still the
+        differences between frames are a few pixels on a bright constant background; without this, most of
+        the first epochs goes into fitting that constant away. Of vectors it is that of each entry; constant
+        entries are only shifted.
         """
-        pictures = images.astype(np.float32) / 255
-        mean = pictures.mean(axis=0)
+        values = inputs.astype(np.float32)
+        if self.dim is None:
+            values /= 255
+        mean = values.mean(axis=0)
         self.mean.copy_(torch.from_numpy(mean))
-        self.scale.copy_(torch.tensor(max(float(np.sqrt(((pictures - mean) ** 2).mean())), 1 / 255)))
+        if self.dim is None:
+            self.scale.fill_(max(float(np.sqrt(((values - mean) ** 2).mean())), 1 / 255))
+        else:
+            spread = values.std(axis=0, dtype=np.float64)
+            self.scale.copy_(torch.from_numpy(np.where(spread > 1e-6, spread, 1.0).astype(np.float32)))
 
-    def prepare(self, images: Tensor) -> Tensor:
-        """Cropped uint8 frames (batch, height, width, 3) → float input (batch, 3, height, width).
+    def prepare(self, inputs: Tensor) -> Tensor:
+        """Cropped uint8 frames (batch, height, width, 3) → float input (batch, 3, height, width); vectors
+        (batch, d) → (batch, d).
 
         The arithmetic is done on the stored layout, and the result is a channels-last view of it: no copy.
         """
-        pictures = images.float().mul_(1 / 255).sub_(self.mean).div_(self.scale)
+        if self.dim is not None:
+            return inputs.float().sub(self.mean).div_(self.scale)
+        pictures = inputs.float().mul_(1 / 255).sub_(self.mean).div_(self.scale)
         return pictures.permute(0, 3, 1, 2)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Rewards of every member: cropped uint8 (batch, height, width, 3) → (members, batch)."""
-        pictures = self.prepare(images)
-        return torch.stack([member(pictures) for member in self.members])
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Rewards of every member: stored inputs (batch, …) → (members, batch)."""
+        prepared = self.prepare(inputs)
+        return torch.stack([member(prepared) for member in self.members])
+
+    def penultimate(self, inputs: Tensor) -> Tensor:
+        """Features before the last layer, members side by side: (batch, members · width)."""
+        prepared = self.prepare(inputs)
+        return torch.cat([member.features(prepared).float() for member in self.members], dim=1)
 
 
 def preference_loss(difference: Tensor, label: Tensor, mistakes: float = 0.0) -> Tensor:
@@ -171,24 +130,70 @@ def autocast(
     return torch.autocast(device.type, torch.bfloat16)
 
 
-@torch.inference_mode()
+Precision = Literal["bf16", "fp32"]
+
+
 def predict(
     ensemble: RewardEnsemble,
-    images: NDArray[np.uint8],
+    inputs: NDArray[np.generic],
     *,
-    precision: Literal["bf16", "fp32"] = "fp32",
+    precision: Precision = "fp32",
     batch: int = 512,
     rows: Sequence[int] | NDArray[np.int64] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.float32]:
-    """Rewards of cropped uint8 frames (n, height, width, 3), or of `rows` of them → (members, n)."""
+    """Rewards of cropped uint8 frames (n, height, width, 3) or vectors (n, d), or of `rows` of them
+    → (members, n).
+
+    Raises:
+        LabelError: a reward is not finite.
+    """
+    parts = list(_batches(ensemble, ensemble, inputs, precision, batch, rows, progress))
+    rewards = np.concatenate(parts, axis=1) if parts else np.empty((ensemble.config.members, 0), np.float32)
+    if not np.isfinite(rewards).all():
+        bad = int((~np.isfinite(rewards)).any(axis=0).sum())
+        raise LabelError(
+            f"{bad} of {rewards.shape[1]} frames get a reward that is no number: the weights are damaged or "
+            "the fit diverged. Fit again with a lower --optimise.learning-rate."
+        )
+    return rewards
+
+
+def penultimate(
+    ensemble: RewardEnsemble,
+    inputs: NDArray[np.generic],
+    *,
+    precision: Precision = "fp32",
+    batch: int = 512,
+    rows: Sequence[int] | NDArray[np.int64] | None = None,
+) -> NDArray[np.float32]:
+    """Penultimate features of inputs, those of each member scaled to a root mean square length of 1, so that
+    none decides distances alone → (n, members · width)."""
+    found = np.concatenate(
+        list(_batches(ensemble, ensemble.penultimate, inputs, precision, batch, rows, None))
+    )
+    apart = found.reshape(len(found), ensemble.config.members, -1)
+    length = np.sqrt((apart.astype(np.float64) ** 2).sum(axis=2).mean(axis=0))
+    scaled = apart / np.where(length > 0, length, 1.0)[:, None].astype(np.float32)
+    return np.asarray(scaled, np.float32).reshape(found.shape)
+
+
+@torch.inference_mode()
+def _batches(
+    ensemble: RewardEnsemble,
+    function: Callable[[Tensor], Tensor],
+    inputs: NDArray[np.generic],
+    precision: Precision,
+    batch: int,
+    rows: Sequence[int] | NDArray[np.int64] | None,
+    progress: Callable[[int, int], None] | None,
+) -> Iterator[NDArray[np.float32]]:
     device = ensemble.mean.device
-    chosen = np.arange(len(images)) if rows is None else np.asarray(rows)
-    out = np.empty((ensemble.config.members, len(chosen)), np.float32)
+    ensemble.eval()
+    chosen = np.arange(len(inputs)) if rows is None else np.asarray(rows)
     for start in range(0, len(chosen), batch):
-        part = torch.from_numpy(np.ascontiguousarray(images[chosen[start : start + batch]])).to(device)
+        part = torch.from_numpy(np.ascontiguousarray(inputs[chosen[start : start + batch]])).to(device)
         with autocast(device, precision):
-            out[:, start : start + batch] = ensemble(part).cpu().numpy()
+            yield function(part).float().cpu().numpy()
         if progress is not None:
             progress(min(start + batch, len(chosen)), len(chosen))
-    return out

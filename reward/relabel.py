@@ -24,6 +24,7 @@ from episodes.labels import has_labels, read_labels, write_labels
 from reward.fit import say_quality
 from reward.fitting import frame_quality
 from reward.frames import Frames, image_stream, load_frames
+from reward.inputs import model_rewards
 from reward.labellers import (
     AverageConfig,
     ConstantConfig,
@@ -127,7 +128,7 @@ def _make(config: RelabelConfig, dataset: Dataset, progress: Report) -> tuple[Fr
         folder = config.reward or _only_model(dataset)
         model = load_model(folder, pick_device(config.device))
         frames = _pictures(dataset, model.stream, progress)
-        return frames, _learned(frames, model, model_hash(folder), config.exponent)
+        return frames, _learned(dataset, frames, model, model_hash(folder), config.exponent)
     frames = load_frames(dataset, None, progress=progress)
     match config.kind:
         case "truth":
@@ -150,11 +151,13 @@ def _pictures(dataset: Dataset, stream: str, progress: Report) -> Frames:
     return load_frames(dataset, image_stream(dataset, stream), spill=spill, progress=progress)
 
 
-def _learned(frames: Frames, model: RewardModel, content: str, exponent: float | None) -> Rewarded:
+def _learned(
+    dataset: Dataset, frames: Frames, model: RewardModel, content: str, exponent: float | None
+) -> Rewarded:
     shaping = model.shaping
     if exponent is not None:
         shaping = ShapingConfig(exponent=exponent, low=shaping.low, high=shaping.high)
-    rewards = shape(model.rewards(frames.images).mean(axis=0), model.scale, shaping)
+    rewards = shape(model_rewards(model, dataset, frames).mean(axis=0), model.scale, shaping)
     return Rewarded(rewards, {"model": content, "shaping": asdict(shaping)})
 
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +20,17 @@ from numpy.typing import NDArray
 
 from episodes.dataset import Dataset
 from episodes.errors import ConfigError
+from reward.acquisition import Selection
 from reward.asking import ask_pairs
 from reward.ballots import Unsure, VoteConfig
 from reward.clients.protocol import Judge
 from reward.drawing import DrawConfig, draw_pairs, labelled_pairs
 from reward.fitting import CHECKPOINT, RewardConfig, fit_reward
 from reward.frames import image_stream
+from reward.inputs import Inputs, load_inputs
 from reward.judging import JudgeConfig, label_set_name, make_judge
 from reward.model import CARD, RewardModel, load_model, pick_device, save_model
-from reward.pairs import LabelledPairs, Selection
+from reward.pairs import LabelledPairs
 from reward.quality import Quality
 from reward.records import Budget, DrawnPair
 from reward.showing import ShowConfig, Showing, load_showing
@@ -65,6 +68,10 @@ class RoundsConfig:
     """Share of a later round's pairs that is selected; the rest is uniform."""
     top_fraction: float = 0.15
     """Frames that count as the top."""
+    candidates: int = 10
+    """Uniform pairs from which each selected one is chosen, for all selections but top."""
+    difference: float = 0.0
+    """Grey levels by which the pictures of a pair differ at least; see DrawConfig."""
     warm_start: bool = True
     """Go on from the weights of the round before."""
     model: RewardConfig = field(default_factory=RewardConfig)
@@ -133,6 +140,7 @@ def run(config: RoundsConfig, progress: Callable[[int, int], None] | None = None
     device = pick_device(config.model.device)
     show = load_showing(dataset, stream, config.show)
     frames = show.frames
+    inputs = load_inputs(config.model.network, dataset, frames)
     report = progress or (lambda done, total: None)
     total = 2 * PARTS * len(config.pairs)
     rounds: list[Round] = []
@@ -141,7 +149,8 @@ def run(config: RoundsConfig, progress: Callable[[int, int], None] | None = None
     with LabelStore(dataset.path / FILE) as store:
         for number in range(len(config.pairs)):
             at = 2 * PARTS * number
-            drawn += _ask(config, number, store, labels, show, judge, state, _part(report, at, total))
+            asked = _part(report, at, total)
+            drawn += _ask(config, number, store, labels, show, judge, state, inputs, asked)
             pairs = labelled_pairs(store, drawn, frames, config.model.held_out, config.unsure)
             folder = out / f"round-{number}"
             key = _key(config, number, state.key, pairs)
@@ -153,6 +162,7 @@ def run(config: RoundsConfig, progress: Callable[[int, int], None] | None = None
                     config.model,
                     device,
                     stream=stream,
+                    inputs=inputs,
                     start=state.model if config.warm_start else None,
                     checkpoint=folder / CHECKPOINT,
                     progress=_part(report, at + PARTS, total),
@@ -191,6 +201,7 @@ def _ask(
     show: Showing,
     judge: Judge,
     state: _State,
+    inputs: Inputs,
     progress: Callable[[int, int], None],
 ) -> tuple[DrawnPair, ...]:
     draw = DrawConfig(
@@ -199,11 +210,25 @@ def _ask(
         share=config.share,
         top_fraction=config.top_fraction,
         seed=config.seed + number,
+        candidates=config.candidates,
+        difference=config.difference,
     )
-    rewards = state.rewards
-    if rewards is None and state.model is not None:
-        rewards = state.model.rewards(show.frames.images)
-    pairs = draw_pairs(store, labels, show, judge, draw, votes=config.vote, rewards=rewards, model=state.key)
+    rewards, features, model = state.rewards, None, state.model
+    if model is not None:
+        if rewards is None and draw.needs_model:
+            rewards = model.rewards(inputs.values)
+        features = partial(model.features, inputs.values)
+    pairs = draw_pairs(
+        store,
+        labels,
+        show,
+        judge,
+        draw,
+        votes=config.vote,
+        rewards=rewards,
+        features=features,
+        model=state.key,
+    )
     ask_pairs(store, show, judge, pairs, budget=config.budget, progress=progress)
     return pairs
 
@@ -219,8 +244,8 @@ def _key(config: RoundsConfig, number: int, before: str, pairs: LabelledPairs) -
         "warm_start": config.warm_start and number > 0,
         "before": before,
     }
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for column in (pairs.first, pairs.second, pairs.label, pairs.held_out):
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    for column in pairs.columns:
         digest.update(np.ascontiguousarray(column).tobytes())
     return digest.hexdigest()
 

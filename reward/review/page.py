@@ -143,7 +143,7 @@ def make_room(
             vote=config.vote,
             reward=config.reward,
         )
-        draw_for(as_label, store, album.showing(config.show), judge, stream)
+        draw_for(as_label, dataset, store, album.showing(config.show), judge, stream)
 
     tasks = {info.episode_id: str(info.attrs.get("task", "")) for info in usable(dataset)}
     return Room(store, album, Asked(labels, Task(goal, kind), bool(source)), draw, tasks, now_ns)

@@ -14,8 +14,8 @@ from episodes.dataset import Dataset
 from episodes.writer import ExtraStream
 from reward.fitting import RewardConfig
 from reward.frames import Frames, load_frames
+from reward.networks import NetworkConfig
 from reward.optimise import OptimiseConfig
-from reward.preference import NetworkConfig
 
 CONTRACT = """
 robot: slider

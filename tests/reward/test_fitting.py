@@ -11,12 +11,14 @@ import torch
 from torch import nn
 
 from episodes.errors import ConfigError, DatasetError, LabelError
-from reward.fitting import RewardConfig, fit_reward, new_ensemble, paper_config
+from reward.fitting import RewardConfig, fit_reward, new_ensemble
+from reward.forms import paper_config
 from reward.frames import Frames
 from reward.model import CARD, WEIGHTS, load_model, save_model
+from reward.networks import NetworkConfig, RewardCNN
 from reward.optimise import OptimiseConfig, fit
 from reward.pairs import LabelledPairs
-from reward.preference import NetworkConfig, RewardCNN, RewardEnsemble, predict
+from reward.preference import RewardEnsemble, predict
 from reward.regions import Box, whole
 
 CPU = torch.device("cpu")

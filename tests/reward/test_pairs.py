@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy.special import expit
 
 from episodes.errors import DatasetError
-from reward.pairs import disagreement, select_pairs, top_rows, uniform_pairs
+from reward.acquisition import disagreement, select_pairs
+from reward.pairs import top_rows, uniform_pairs
 from reward.regions import Box, active_box
 
 ROWS = np.arange(5, 45)

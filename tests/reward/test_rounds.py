@@ -258,7 +258,8 @@ def test_label_fit_and_relabel_work_from_the_command_line(
     assert armchair(["label", path, "--pairs", "20", "--selection", "top", "--reward", model]) == 0
     assert armchair(["relabel", path]) == 0
     assert "8 label files written" in capsys.readouterr().out
-    assert armchair(["label", path, "--selection", "disagreement"]) == 2
+    assert armchair(["label", path, "--pairs", "20", "--select", "k-centre+entropy"]) == 0
+    assert armchair(["label", path, "--selection", "disagreement", "--labels", "other"]) == 2
     assert "--reward" in capsys.readouterr().err
     assert armchair(["fit", path, "--labels", "gemini"]) == 2
     assert "scripted" in capsys.readouterr().err
