@@ -415,7 +415,9 @@ document.addEventListener("keydown", (event) => {
 });
 
 window.addEventListener("pagehide", () => {
-  fetch("api/release", { method: "POST", keepalive: true, headers: { "content-type": "application/json" }, body: JSON.stringify({ tab }) });
+  // Where it does not arrive, the lease ends by itself.
+  const options = { method: "POST", keepalive: true, headers: { "content-type": "application/json" }, body: JSON.stringify({ tab }) };
+  fetch("api/release", options).catch(() => {});
 });
 
 for (const button of $("tabs").children) button.addEventListener("click", () => { button.blur(); open(button.dataset.view); });
