@@ -47,6 +47,17 @@ if ! ldconfig -p 2>/dev/null | grep -q 'libusb-1\.0\.so\.0'; then
   fi
 fi
 
+# The page of `armchair review` is tested in a real browser; nothing else needs one.
+if ! command -v chromium >/dev/null 2>&1; then
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    echo "set-up: chromium is missing, installing it"
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1 ||
+      echo "set-up: that did not work; the tests of the review page will fail until the package chromium is installed" >&2
+  else
+    echo "set-up: chromium is missing; the tests of the review page will fail until the package chromium is installed" >&2
+  fi
+fi
+
 echo "set-up: $("$python" --version) from $(command -v "$python"), environment .venv"
 [ -x .bootstrap/bin/uv ] || { "$python" -m venv .bootstrap && .bootstrap/bin/python -m pip install -q --disable-pip-version-check uv; }
 .bootstrap/bin/uv venv -q --clear --python "$python" .venv

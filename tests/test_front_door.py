@@ -50,6 +50,7 @@ def test_an_unknown_verb_is_answered_with_the_nearest(capsys: pytest.CaptureFixt
         (["fit", "{tmp}/no-data"], "no-data"),
         (["label", "{tmp}/no-data"], "no-data"),
         (["relabel", "{tmp}/no-data"], "no-data"),
+        (["review", "{tmp}/no-data"], "no-data"),
         (["up", "deploy-sim", "{tmp}/no-bundle", "--contract", "{tmp}/none.yaml"], "none.yaml"),
         (["bench", "nothing"], "there is no 'nothing'"),
         (["demo", "--steps", "0"], "--steps 0"),

@@ -242,7 +242,7 @@ function sayAnswers(item) {
   const cards = item.answers.map((answer) => {
     const card = make("article", { className: answer.outcome === "malformed" ? "bad" : "" },
       make("h3", {}, `${item.judge}: ${spoken(item.kind, answer.outcome, answer.value)}`,
-        make("small", { textContent: [answer.swapped ? "asked with the pictures swapped" : "", answer.vote ? `vote ${answer.vote + 1}` : ""].filter(Boolean).join(", ") })),
+        make("small", { textContent: [answer.swapped ? "asked with the right picture first" : "", answer.vote ? `vote ${answer.vote + 1}` : ""].filter(Boolean).join(", ") })),
       make("p", { textContent: answer.text }));
     if (answer.description) card.append(make("details", {}, make("summary", { textContent: "what it saw" }), make("p", { textContent: answer.description })));
     return card;

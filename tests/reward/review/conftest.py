@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +18,14 @@ from reward.ballots import VoteConfig
 from reward.clients.protocol import Errand, Estimate, Kind, Outcome, Question, Setting, Verdict
 from reward.drawing import DrawConfig, draw_pairs
 from reward.review.gate import Names
-from reward.review.page import ReviewConfig, listening, make_room, make_server
+from reward.review.page import ReviewConfig, make_room
 from reward.review.room import Room
 from reward.review.server import make_app
 from reward.showing import ShowConfig, load_showing
 from reward.store import FILE, LabelStore
 from tests.reward.conftest import record
+from tests.reward.review.serving import TOKEN
 
-TOKEN = "t" * 32
 JUDGE = "gemini-x"
 HOSTILE = "<script>window.pwned = 1</script><img src=x onerror='window.pwned = 2'>"
 
@@ -122,19 +120,3 @@ def client(make: Callable[..., Room]) -> Callable[..., TestClient]:
         return TestClient(app, base_url=f"http://127.0.0.1:8471/{TOKEN}/")
 
     return made
-
-
-@contextmanager
-def served(room: Room) -> Iterator[str]:
-    """The page's address while it is served from a thread."""
-    with listening("127.0.0.1", 0) as listener:
-        port = int(listener.getsockname()[1])
-        server = make_server(make_app(room, TOKEN, Names(port), title="slides", person="anna"))
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{port}/{TOKEN}/"
-        finally:
-            server.should_exit = True
-            thread.join(60)
-            assert not thread.is_alive()

@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from reward.review.room import Room
 from reward.store import LabelStore
-from tests.reward.review.conftest import HOSTILE, JUDGE, served
+from tests.reward.review.browsing import WITHIN_MS, chromium, press, ready
+from tests.reward.review.conftest import HOSTILE, JUDGE
+from tests.reward.review.serving import served
 
-CHROMIUM = "/usr/bin/chromium"
 INTRUSION = """(hostile) => {
     document.body.insertAdjacentHTML('beforeend', hostile + '<img src="http://192.0.2.1/leak.png">');
     const script = document.createElement('script');
     script.textContent = 'window.pwned = 3';
     document.body.append(script);
 }"""
-WITHIN_MS = 120_000.0
-"""For a busy machine; nothing waits longer than it has to."""
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    path = shutil.which("chromium") or CHROMIUM
-    if not Path(path).is_file():
-        pytest.fail(
-            f"{path} is missing, so the page was not tested in a browser: install the package chromium "
-            "(apt-get install chromium, which bootstrap.sh does where it may)."
-        )
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(
-            executable_path=path, args=["--no-sandbox", "--disable-gpu"], timeout=WITHIN_MS
-        )
+        opened = chromium(playwright)
         yield opened
         opened.close()
 
@@ -59,15 +48,6 @@ def tabs(browser: Browser) -> Iterator[Callable[[str], Page]]:
     context.close()
     # So the browser calls a late answer that is refused, and a server that is away.
     assert not [text for text in complaints if not text.startswith("Failed to load resource")]
-
-
-def ready(page: Page) -> None:
-    page.wait_for_function("() => window.armchair?.state && !window.armchair.busy", timeout=WITHIN_MS)
-
-
-def press(page: Page, key: str) -> None:
-    page.keyboard.press(key)
-    ready(page)
 
 
 def answered(store: LabelStore) -> list[str]:
