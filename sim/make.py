@@ -11,7 +11,7 @@ from sim.render import Quality
 def make_env(
     name: str,
     *,
-    horizon: int = 150,
+    horizon: int | None = None,
     split: Split = "train",
     renderer: RendererName = "auto",
     quality: Quality = "fast",
@@ -19,8 +19,9 @@ def make_env(
     """Make an environment; the heavy imports happen here.
 
     Args:
-        name: family/task, for example metaworld/drawer-open-v3 or arm6/pick-place.
-        horizon: steps per episode.
+        name: family/task, for example metaworld/drawer-open-v3, arm6/pick-place or
+            softgym-equivalent/RopeFlatten.
+        horizon: steps per episode; None for 150, or of SoftGym's tasks their own.
         split: training or evaluation goals; the two share none.
         renderer: which library draws.
         quality: `fast`, or `default` for MuJoCo's own shadows and multi-sampling.
@@ -30,6 +31,11 @@ def make_env(
         MachineError: the simulator, or a GL library that was asked for, is missing.
     """
     family, _, task = name.partition("/")
+    if family == "softgym-equivalent" and task:
+        from sim.softgym.env import SoftGymEnv
+
+        return SoftGymEnv(task, horizon=horizon, split=split, renderer=renderer, quality=quality)
+    horizon = 150 if horizon is None else horizon
     if family == "metaworld" and task:
         from sim.metaworld_env import MetaWorldEnv
 
@@ -40,5 +46,6 @@ def make_env(
         return Arm6Env(task, horizon=horizon, split=split, renderer=renderer, quality=quality)
     raise ConfigError(
         f"environment {name!r} is unknown: write metaworld/TASK, for example metaworld/drawer-open-v3, or "
-        "arm6/reach or arm6/pick-place."
+        "arm6/reach or arm6/pick-place, or softgym-equivalent/TASK, for example "
+        "softgym-equivalent/RopeFlatten."
     )
