@@ -157,7 +157,9 @@ def overrule(
         db.execute("INSERT OR REPLACE INTO overrulings VALUES (?, ?, ?, ?)", (*_values(place), key))
 
 
-def undo(store: LabelStore, seat: Seat, what: What, act: str) -> tuple[Place, int] | None:
+def undo(
+    store: LabelStore, seat: Seat, what: What, act: str, *, labels: str = ""
+) -> tuple[Place, int] | None:
     """Take the last act of this tab back; where it was, None when there is none.
 
     Args:
@@ -165,6 +167,7 @@ def undo(store: LabelStore, seat: Seat, what: What, act: str) -> tuple[Place, in
         seat: whose act.
         what: kind of act.
         act: id of the undoing.
+        labels: only in this label set; in any when left out.
 
     Raises:
         TakenError: somebody else built upon it in the meantime.
@@ -175,9 +178,9 @@ def undo(store: LabelStore, seat: Seat, what: What, act: str) -> tuple[Place, in
         if done is not None:
             return Place(*done[1:4]), done[4]
         found = db.execute(
-            f"SELECT {columns} FROM acts WHERE person=? AND tab=? AND what=? AND undone_by IS NULL "
-            "ORDER BY sequence DESC LIMIT 1",
-            (seat.person, seat.tab, what),
+            f"SELECT {columns} FROM acts WHERE person=? AND tab=? AND what=? AND (?='' OR labels=?) "
+            "AND undone_by IS NULL ORDER BY sequence DESC LIMIT 1",
+            (seat.person, seat.tab, what, labels, labels),
         ).fetchone()
         if found is None:
             return None

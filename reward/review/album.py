@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -33,8 +33,8 @@ class Album:
         self._files: dict[str, bytes] = {}
         self._lock = threading.RLock()
 
-    def showing(self, config: ShowConfig) -> Showing:
-        """Frames as they are shown with `config`.
+    def showing(self, config: ShowConfig, progress: Callable[[int, int], None] | None = None) -> Showing:
+        """Frames as they are shown with `config`; `progress` gets (done, in all) while they are read.
 
         Raises:
             DatasetError: no such camera, or pictures that are not 8-bit RGB.
@@ -46,7 +46,7 @@ class Album:
                 found = (
                     replace(like[0], config=config)
                     if like
-                    else load_showing(self._dataset, self._stream, config)
+                    else load_showing(self._dataset, self._stream, config, progress=progress)
                 )
                 self._showings[config] = found
             return found

@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 import tyro
 import uvicorn
 from rich.console import Console
+from rich.progress import Progress
 
 from episodes.dataset import Dataset, usable
 from episodes.errors import ConfigError, LabelError, MachineError, did_you_mean
@@ -83,7 +84,15 @@ def main(config: ReviewConfig) -> int:
     console = Console()
     dataset = Dataset.open(config.dataset)
     with LabelStore(dataset.path / FILE) as store, listening(config.host, config.port) as listener:
-        room = make_room(config, dataset, store)
+        columns, quiet = Progress.get_default_columns(), not console.is_terminal
+        with Progress(*columns, console=console, transient=True, disable=quiet) as bar:
+            reading = bar.add_task("reading frames", total=None)
+            room = make_room(
+                config,
+                dataset,
+                store,
+                progress=lambda done, total: bar.update(reading, completed=done, total=total),
+            )
         token, port = secrets.token_urlsafe(24), int(listener.getsockname()[1])
         names = names_of(config.host, port)
         if names.addresses:
@@ -108,8 +117,16 @@ def make_room(
     dataset: Dataset,
     store: LabelStore,
     now_ns: Callable[[], int] = time.time_ns,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Room:
-    """The room of a dataset.
+    """The room of a dataset, its frames read.
+
+    Args:
+        config: what is asked, and of whom.
+        dataset: at least one episode.
+        store: its labels.
+        now_ns: time.
+        progress: called with (episodes read, episodes in all).
 
     Raises:
         ConfigError: no goal is given, and none is known.
@@ -125,6 +142,7 @@ def make_room(
     labels = label_set_name(config.labels, judge, kind)
     check_for_people(store, labels)
     album = Album(dataset, stream)
+    album.showing(config.show, progress)
     goal = str(judge.settings["goal"])
 
     def draw() -> None:
@@ -146,7 +164,7 @@ def make_room(
         draw_for(as_label, dataset, store, album.showing(config.show), judge, stream)
 
     tasks = {info.episode_id: str(info.attrs.get("task", "")) for info in usable(dataset)}
-    return Room(store, album, Asked(labels, Task(goal, kind), bool(source)), draw, tasks, now_ns)
+    return Room(store, album, Asked(labels, goal, bool(source)), draw, tasks, now_ns)
 
 
 def listening(host: str, port: int) -> socket.socket:

@@ -11,7 +11,7 @@ from typing import Any
 from episodes.errors import DatasetError, LabelError
 from reward.agreement import agreements, raters
 from reward.clients.human import asked_of_people, person_identity
-from reward.clients.protocol import JudgeIdentity, Task
+from reward.clients.protocol import JudgeIdentity, Kind, Task
 from reward.label_store import costs_of, status_of
 from reward.records import DrawnPair, Place
 from reward.review.acts import Given, Seat, answer, check_given, overrule, undo
@@ -38,8 +38,8 @@ class Asked:
 
     labels: str
     """Label set that their answers go to."""
-    task: Task
-    """Its layout is that of the draw."""
+    goal: str
+    """Of overrulings where the judge's goal is not known."""
     wanted: bool = False
     """People came to answer: the page opens on that, also where judges' answers could be looked at."""
 
@@ -80,8 +80,6 @@ class Room:
         asked = self._asked
         return {
             "labels": asked.labels,
-            "kind": asked.task.kind,
-            "goal": asked.task.goal,
             "sets": sets,
             "start": "judge"
             if sets and not self._store.drawn(asked.labels) and not asked.wanted
@@ -111,20 +109,19 @@ class Room:
         """
         if place.labels != self._asked.labels:
             raise LabelError(f"{place.labels!r} does not wait for people.")
-        check_given(given, self._asked.task.kind)
-        pair = self._pair(place)
+        pair, asked = self._pair(place), self._judge(place)
+        check_given(given, _kind(asked))
         if not 0 <= number < len(pair.ballots):
             raise LabelError(f"{place.labels}: there is no question {number} at {place.position}.")
         show = self._album.of_draw(self._store, place)
         pictures = self._album.digests(show, pair, swapped=pair.ballots[number].swapped)
-        task = Task(self._asked.task.goal, self._asked.task.kind, show.layout)
-        who = person_identity(asked_of_people(task), seat.person)
+        who = person_identity(asked, seat.person)
         answer(self._store, place, number, seat, who, pictures, given, act, self._now_ns())
         return self.next(seat)
 
     def undo_answer(self, seat: Seat, act: str) -> Json:
         """Take the tab's last answer back and show its question again."""
-        place = undo(self._store, seat, "answer", act)
+        place = undo(self._store, seat, "answer", act, labels=self._asked.labels)
         return {**self.next(seat, place), "undone": place is not None}
 
     def release(self, tab: str) -> None:
@@ -159,7 +156,7 @@ class Room:
         return {
             "place": asdict(place),
             "kind": kind_of(self._store, place.labels),
-            "goal": str(who.settings.get("goal") or self._asked.task.goal),
+            "goal": str(who.settings.get("goal") or self._asked.goal),
             "layout": show.layout,
             "judge": who.judge,
             "pictures": [digest for digest in pictures if digest],
@@ -182,7 +179,7 @@ class Room:
         judge = self._judge(place)
         show = self._album.of_draw(self._store, place)
         pictures = self._album.digests(show, self._pair(place))
-        goal = str(judge.settings.get("goal") or self._asked.task.goal)
+        goal = str(judge.settings.get("goal") or self._asked.goal)
         who = person_identity(asked_of_people(Task(goal, kind, show.layout)), seat.person, sees=judge.judge)
         overrule(self._store, place, seat, who, pictures, given, act, self._now_ns(), seen=seen)
         return self.verdict(place)
@@ -220,8 +217,11 @@ class Room:
     def _item(self, waiting: Waiting) -> Json:
         show = self._album.of_draw(self._store, waiting.place)
         pictures = self._album.digests(show, waiting.pair, swapped=waiting.ballot.swapped)
+        asked = self._judge(waiting.place)
         return {
             "place": asdict(waiting.place),
+            "kind": _kind(asked),
+            "goal": str(asked.settings.get("goal", "")),
             "number": waiting.number,
             "layout": show.layout,
             "pictures": [digest for digest in pictures if digest],
@@ -247,3 +247,7 @@ class Room:
             str(found.get("prompt_version", "")),
             dict(found.get("settings", {})),
         )
+
+
+def _kind(asked: JudgeIdentity) -> Kind:
+    return Kind(str(asked.settings.get("question", Kind.PREFERENCE)))

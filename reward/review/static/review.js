@@ -186,10 +186,10 @@ async function nextItems(found) {
     return;
   }
   within("stage");
-  showGoal(page.state.goal, page.state.kind, page.item.layout);
-  showKeys([...choices(page.state.kind), UNDO]);
+  showGoal(page.item.goal, page.item.kind, page.item.layout);
+  showKeys([...choices(page.item.kind), UNDO]);
   for (const digest of page.items[1]?.pictures || []) new Image().src = `pictures/${digest}.png`;
-  await showPictures(page.item, page.state.kind, null);
+  await showPictures(page.item, page.item.kind, null);
 }
 
 function showKeysWhenEmpty() {
@@ -203,7 +203,7 @@ const answering = {
     $("filters").hidden = $("said").hidden = true;
     await nextItems(await call("next", { person: page.person, tab }));
   },
-  choices: () => [...choices(page.state.kind), UNDO],
+  choices: () => (page.item ? [...choices(page.item.kind), UNDO] : [UNDO]),
   async act(choice) {
     if (choice.does === "undo") {
       const found = await decide("undo", {});

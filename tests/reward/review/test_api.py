@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -12,8 +13,11 @@ from starlette.testclient import TestClient
 
 from episodes.dataset import Dataset
 from episodes.errors import ConfigError, LabelError
-from reward.drawing import labelled_pairs, rated_frames
+from reward.ballots import VoteConfig
+from reward.drawing import DrawConfig, labelled_pairs, rated_frames
+from reward.exchange import export_labels, import_labels
 from reward.frames import load_frames
+from reward.review.acts import Seat
 from reward.review.page import ReviewConfig, make_room
 from reward.review.queue import LEASE_NS
 from reward.review.room import Room
@@ -147,7 +151,7 @@ def test_undo_takes_back_the_last_answers_of_this_tab_one_after_the_other(
 
 
 def test_several_votes_come_from_several_people(client: Client, store: LabelStore) -> None:
-    page = make_votes(client)
+    page = client(pairs=3, vote=VoteConfig(votes=2))
     found = post(page, "next", ANNA)
     while found["items"]:
         item = found["items"][0]
@@ -164,12 +168,6 @@ def test_several_votes_come_from_several_people(client: Client, store: LabelStor
     (between,) = get(page, "figures")["agreements"]
     assert (between["first"], between["second"], between["decided"]) == ("human:anna", "human:ben", 3)
     assert between["share"] == 0.0
-
-
-def make_votes(client: Client) -> TestClient:
-    from reward.ballots import VoteConfig
-
-    return client(pairs=3, vote=VoteConfig(votes=2))
 
 
 @pytest.mark.parametrize(
@@ -232,6 +230,34 @@ def test_a_judges_pairs_are_put_to_people_who_do_not_see_its_answers(
     assert with_judge["low"] < with_judge["kappa"] == 1.0
 
 
+def test_every_question_keeps_the_goal_that_it_was_drawn_with(client: Client, store: LabelStore) -> None:
+    first = client(pairs=2)
+    post(first, "next", ANNA)
+    page = client(pairs=2, goal="to close the drawer")
+    found = post(page, "next", ANNA)
+    for k in range(4):
+        found = post(page, "answer", {**said(found["items"][0], str(k)), **ANNA})
+    goals = store.rows("SELECT json_extract(settings, '$.goal') AS goal FROM answers ORDER BY goal")
+    assert goals == [(goal,) for goal in 2 * ["to close the drawer"] + 2 * ["to open the drawer"]]
+
+
+def test_what_two_people_answered_apart_comes_together(
+    client: Client, store: LabelStore, tmp_path: Path
+) -> None:
+    page = client(pairs=4)
+    first = post(page, "next", ANNA)["items"][0]
+    export_labels(store, tmp_path / "drawn.jsonl")
+    post(page, "answer", {**said(first, "1", "second"), **ANNA})
+    export_labels(store, tmp_path / "anna.jsonl")
+    with LabelStore(tmp_path / "ben.sqlite") as other:
+        import_labels(other, tmp_path / "drawn.jsonl")
+        assert other.outcomes([b.key for pair in other.drawn("human") for b in pair.ballots]) == {}
+        assert import_labels(other, tmp_path / "anna.jsonl").answers == 1
+        keys = [b.key for pair in other.drawn("human") for b in pair.ballots]
+        assert list(other.outcomes(keys).values()) == ["second"]
+        assert other.drawn("human") == store.drawn("human")
+
+
 def test_a_set_of_a_judge_is_not_written_to(
     make: Callable[..., Room], judged_set: Callable[..., str]
 ) -> None:
@@ -252,7 +278,8 @@ def test_a_dataset_without_a_known_goal_takes_it_from_the_judge_or_asks(
     with pytest.raises(ConfigError, match="--goal"):
         make_room(ReviewConfig(data.path), data, store)
     judged_set()
-    assert make_room(ReviewConfig(data.path), data, store).state()["goal"] == "to open the drawer"
-    assert make_room(ReviewConfig(data.path, goal="x"), data, store).state()["goal"] == "x"
+    seat = Seat("anna", "tab-anna-1")
+    asked = make_room(ReviewConfig(data.path, draw=DrawConfig(pairs=3)), data, store).next(seat)
+    assert asked["items"][0]["goal"] == "to open the drawer"
     with pytest.raises(ConfigError, match="person"):
         ReviewConfig(data.path, person="<script>")

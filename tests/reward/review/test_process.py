@@ -39,8 +39,9 @@ def reviewing(data: Dataset) -> Iterator[tuple[subprocess.Popen[str], httpx.Clie
     )
     try:
         assert child.stdout is not None
-        address = child.stdout.readline().strip()
-        assert ADDRESS.fullmatch(address), address + child.stdout.read()
+        said = child.stdout.readline()
+        address = said.strip()
+        assert ADDRESS.fullmatch(address), said
         with httpx.Client(base_url=address, timeout=280, trust_env=False) as client:
             yield child, client
     finally:
