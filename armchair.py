@@ -53,6 +53,9 @@ SUBVERBS = {
     ("label", "prices"): Verb("reward.label_store", "PricesConfig", "what 1,000 questions cost", "prices"),
     ("label", "export"): Verb("reward.label_store", "ExportConfig", "answers as JSON lines", "export"),
     ("label", "import"): Verb("reward.label_store", "ImportConfig", "merge answers in", "bring_in"),
+    ("reward", "eval"): Verb(
+        "reward.evaluate.main", "EvalConfig", "is the reward, and the judge behind it, any good?"
+    ),
     ("reward", "list"): Verb("reward.listing", "ListConfig", "the labellers of a dataset side by side"),
 }
 BENCHES = {

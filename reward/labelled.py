@@ -102,9 +102,14 @@ def in_words(found: LabelledRewards) -> str:
     """The basis in short: kind first, hashes cut to 12 letters."""
     if found.mixed:
         return "differs between episodes: relabel all"
-    words = [str(found.basis["kind"])] if "kind" in found.basis else []
+    kind = str(found.basis.get("kind", ""))
+    flat: dict[str, Any] = {}
     for key, value in found.basis.items():
+        flat |= value if isinstance(value, dict) else {key: value}
+    words = [] if kind in flat else [kind]
+    for key, value in flat.items():
         if key != "kind" and isinstance(value, str | int | float | bool):
             text = f"{value:.4g}" if isinstance(value, float) else str(value)
             words.append(f"{key} {text if len(text) <= 40 else text[:12] + '…'}")
+    words = [word for word in words if word]
     return ", ".join(words) or "unknown"

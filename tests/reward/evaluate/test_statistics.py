@@ -13,7 +13,7 @@ from scipy.optimize import brentq
 from scipy.special import expit
 from scipy.stats import kendalltau, pearsonr, spearmanr
 
-from reward.evaluate.agreement import cohens_kappa, preference_accuracy, same_share
+from reward.evaluate.agreement import preference_accuracy, same_share
 from reward.evaluate.decisions import best_threshold, confusion, detect
 from reward.evaluate.distance import pearson, pearson_distance
 from reward.evaluate.order import along_episodes, kendall_tau, value_order_correlation
@@ -91,26 +91,6 @@ def test_weights_of_the_pearson_distance_count_items_several_times() -> None:
     a, b, times = rng.normal(size=20), rng.normal(size=20), rng.integers(1, 4, 20)
     expected = pearson_distance(np.repeat(a, times), np.repeat(b, times))
     assert pearson_distance(a, b, times.astype(float)) == pytest.approx(expected)
-
-
-def test_cohens_kappa_of_the_textbook_table() -> None:
-    """Cohen's own form: 45 and 30 agreed, 15 and 10 not: p_o 0.75, p_e 0.51."""
-    left = np.repeat([0, 0, 1, 1], [45, 15, 10, 30])
-    right = np.repeat([0, 1, 0, 1], [45, 15, 10, 30])
-    chance = 0.6 * 0.55 + 0.4 * 0.45
-    assert cohens_kappa(left, right, 2) == pytest.approx((0.75 - chance) / (1 - chance))
-    assert cohens_kappa(left, left, 2) == pytest.approx(1.0)
-    assert cohens_kappa(np.zeros(5, int), np.zeros(5, int), 2) is None
-
-
-@settings(deadline=None, max_examples=20)
-@given(st.integers(0, 1000))
-def test_weighted_kappa_is_one_less_weighted_disagreement_over_chance(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    a, b = rng.integers(0, 5, 40), rng.integers(0, 5, 40)
-    observed = np.mean([(x - y) ** 2 for x, y in zip(a, b, strict=True)])
-    chance = np.mean([(x - y) ** 2 for x in a for y in b])
-    assert cohens_kappa(a, b, 5, "quadratic") == pytest.approx(1 - observed / chance)
 
 
 def test_self_agreement_is_that_of_two_votes() -> None:
