@@ -138,9 +138,9 @@ def _labels(each: AgainstLabels) -> list[str]:
             f"{each.labels}: {seen.value:.0%} of the fitted pairs but {accuracy.value:.0%} of the held-out "
             "ones: the reward model learned them by heart. Label more pairs, or raise --optimise.shift."
         )
-    if each.calibration is not None and each.calibration.expected_error > MISCALIBRATED:
+    if each.calibration is not None and each.calibration.curve.expected_error > MISCALIBRATED:
         found.append(
-            f"{each.labels}: calibration error {each.calibration.expected_error:.2f}: the size of a "
+            f"{each.labels}: calibration error {each.calibration.curve.expected_error:.2f}: the size of a "
             "difference in reward does not tell how sure it is. Raise --optimise.mistakes of armchair fit "
             "where the judge errs often."
         )

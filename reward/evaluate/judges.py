@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from reward.ballots import TaskReport, read_back, task_reports
 from reward.clients.protocol import Kind, Outcome
-from reward.drawing import labelled_pairs, rated_frames
+from reward.drawing import labelled_pairs, labelled_scores
 from reward.evaluate.agreement import preference_accuracy, same_share
 from reward.evaluate.decisions import Confusion, confusion
 from reward.evaluate.ground import SIMULATION, Ground
@@ -19,6 +19,7 @@ from reward.exchange import stored_draws
 from reward.frames import Frames
 from reward.pairs import LabelledPairs
 from reward.records import Ballot, DrawnPair
+from reward.scores import LabelledScores
 from reward.store import LabelStore
 
 
@@ -38,7 +39,9 @@ class LabelSet:
     rows: NDArray[np.int64]
     """(n,) single frames with a value; empty for pairs."""
     values: NDArray[np.float64]
-    """(n,) their values, as answered: 0 to 1, or 1 to 5."""
+    """(n,) their values on the scale of the regression: −1 to 1."""
+    kept_out: NDArray[np.bool_]
+    """(n,) which of them a regression holds out."""
 
     def said(self, ballot: Ballot) -> object:
         """The answer to a ballot as it is compared with another vote: scores to one decimal."""
@@ -102,7 +105,10 @@ def read_label_sets(
             drawn.setdefault((labels, kind), []).extend(pairs)
     found = []
     for (labels, kind), pairs in sorted(drawn.items()):
-        rows, values = rated_frames(store, pairs, frames)
+        none = np.empty(0, np.int64)
+        scores = LabelledScores(none, none.astype(np.float32), none.astype(np.bool_))
+        if kind is not Kind.PREFERENCE:
+            scores = labelled_scores(store, pairs, frames, kind, held_out)
         keys = {ballot.key for pair in pairs for ballot in pair.ballots}
         found.append(
             LabelSet(
@@ -112,8 +118,9 @@ def read_label_sets(
                 store.outcomes(keys),
                 store.values(keys),
                 labelled_pairs(store, pairs, frames, held_out),
-                rows,
-                values,
+                scores.frame,
+                scores.target.astype(np.float64),
+                scores.held_out,
             )
         )
     return tuple(found)
@@ -135,7 +142,7 @@ def judge_figures(found: LabelSet, frames: Frames, ground: Ground, resampling: R
         )
     detected = None
     if found.kind is Kind.SUCCESS and ground.success_from == SIMULATION:
-        detected = confusion(found.values > 0.5, ground.success[found.rows])
+        detected = confusion(found.values > 0.0, ground.success[found.rows])
     return JudgeFigures(
         labels=found.labels,
         question=found.kind.value,

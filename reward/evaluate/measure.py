@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from episodes.dataset import Dataset
 from episodes.errors import ConfigError
-from reward.clients.protocol import Kind
 from reward.evaluate.agreement import preference_accuracy
 from reward.evaluate.decisions import Detection, detect
 from reward.evaluate.distance import canonical_frames, pearson_distance
@@ -57,7 +56,7 @@ class AgainstLabels:
     labels: str
     question: str
     fitted: bool
-    """The reward may have been fitted to it, so only held-out pairs are a test."""
+    """The reward may have been fitted to it, so only what was held out is a test."""
     accuracy: Figure
     """Preferences that the reward agrees with: held-out ones where fitted, else all."""
     accuracy_seen: Figure
@@ -65,7 +64,8 @@ class AgainstLabels:
     ties: float
     """Share of all usable pairs whose frames have equal rewards, 0 without a pair."""
     distance: Figure
-    """Pearson distance to the values of rated frames (what vlmrm calls EPIC, with a person's labels)."""
+    """Pearson distance to the values of rated frames (what vlmrm calls EPIC, with a person's labels):
+    held-out ones where fitted, else all."""
     calibration: Reliability | None
 
 
@@ -207,12 +207,12 @@ def _against(
     usable = found.valid[p.first] & found.valid[p.second]
     p = LabelledPairs(p.first[usable], p.second[usable], p.label[usable], p.held_out[usable])
     unseen, seen = p.part(held_out=True), p.part(held_out=False)
-    rated = found.valid[labels.rows]
+    rated = found.valid[labels.rows] & (labels.kept_out | (not fitted))
     rows, values = labels.rows[rated], labels.values[rated]
     return AgainstLabels(
         labels=labels.labels,
         question=labels.kind.value,
-        fitted=fitted and labels.kind is Kind.PREFERENCE,
+        fitted=fitted,
         accuracy=_accuracy(found, frames, unseen if fitted else p, resampling),
         accuracy_seen=_accuracy(found, frames, seen, resampling) if fitted else UNKNOWN,
         ties=float((found.rewards[p.first] == found.rewards[p.second]).mean()) if len(p) else 0.0,

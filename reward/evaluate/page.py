@@ -185,8 +185,8 @@ def _against(one: AgainstLabels) -> str:
         f"<tr><td>{html.escape(one.labels)}</td><td>{one.question}</td>"
         f'<td class="n">{with_interval(one.accuracy)}</td><td class="n">{one.accuracy.count}{which}</td>'
         f'<td class="n">{number(one.accuracy_seen.value)}</td>'
-        f'<td class="n">{number(None if c is None else c.expected_error)}</td>'
-        f'<td class="n">{number(None if c is None else c.log_loss)}</td>'
+        f'<td class="n">{number(None if c is None else c.curve.expected_error)}</td>'
+        f'<td class="n">{number(None if c is None else c.curve.loss)}</td>'
         f'<td class="n">{with_interval(one.distance)}</td></tr>'
     )
 

@@ -79,13 +79,15 @@ def _reliability(axis: Axes, measured: Measured) -> None:
         c = each.calibration
         if c is None:
             continue
-        size = 12 + 120 * c.pairs / c.pairs.max()
-        axis.plot(c.confidence, c.accuracy, linewidth=1)
+        predicted = [part.predicted for part in c.curve.bins]
+        observed = [part.observed for part in c.curve.bins]
+        pairs = np.array([part.pairs for part in c.curve.bins])
+        axis.plot(predicted, observed, linewidth=1)
         axis.scatter(
-            c.confidence,
-            c.accuracy,
-            size,
-            label=f"{each.labels}: {int(c.pairs.sum())} pairs, error {c.expected_error:.2f}",
+            predicted,
+            observed,
+            12 + 120 * pairs / pairs.max(),
+            label=f"{each.labels}: {c.curve.pairs} pairs, error {c.curve.expected_error:.2f}",
         )
         drawn = True
     axis.set_xlim(0.48, 1.02)

@@ -94,17 +94,7 @@ def _against(one: AgainstLabels) -> dict[str, Any]:
         "accuracy_fitted_pairs": asdict(one.accuracy_seen),
         "equal_rewards": one.ties,
         "pearson_distance": asdict(one.distance),
-        "calibration": None
-        if c is None
-        else {
-            "slope": c.slope,
-            "expected_error": c.expected_error,
-            "brier": c.brier,
-            "log_loss": c.log_loss,
-            "confidence": c.confidence.tolist(),
-            "accuracy": c.accuracy.tolist(),
-            "pairs": c.pairs.tolist(),
-        },
+        "calibration": None if c is None else {"slope": c.slope, "brier": c.brier, **c.curve.as_json()},
     }
 
 

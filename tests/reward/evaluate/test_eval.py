@@ -146,7 +146,7 @@ def test_a_fitted_reward_is_tested_on_the_pairs_that_its_model_held_out(
     against = by_name["learned"]["labels"][0]
     assert (against["fitted"], against["accuracy"]["count"]) == (True, held_out)
     assert against["accuracy_fitted_pairs"]["count"] == len(keys) - held_out
-    assert sum(against["calibration"]["pairs"]) == held_out
+    assert against["calibration"]["pairs"] == held_out
     unfitted = by_name["true-scaled"]["labels"][0]
     assert (unfitted["fitted"], unfitted["accuracy"]["count"]) == (False, len(keys))
 

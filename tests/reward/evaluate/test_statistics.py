@@ -154,13 +154,13 @@ def test_a_reward_that_follows_bradley_terry_is_calibrated_and_one_too_sure_is_n
     good, sure = reliability(d, y, 2.0), reliability(d, y, 20.0)
     assert good is not None
     assert sure is not None
-    assert good.expected_error < 0.015
-    assert sure.expected_error > 0.15
-    assert good.pairs.sum() == 20_000
+    assert good.curve.expected_error < 0.015
+    assert sure.curve.expected_error > 0.15
+    assert good.curve.pairs == 20_000
     p = expit(2.0 * d)
     assert good.brier == pytest.approx(np.mean((p - y) ** 2))
-    assert good.log_loss == pytest.approx(-np.mean(np.log(np.where(y > 0, p, 1 - p))))
-    assert sure.log_loss > good.log_loss
+    assert good.curve.loss == pytest.approx(-np.mean(np.log(np.where(y > 0, p, 1 - p))))
+    assert sure.curve.loss > good.curve.loss
 
 
 def test_calibration_does_not_depend_on_which_frame_comes_first() -> None:
@@ -171,6 +171,8 @@ def test_calibration_does_not_depend_on_which_frame_comes_first() -> None:
     other = reliability(d * turned, np.where(turned > 0, y, 1 - y), 1.5)
     assert one is not None
     assert other is not None
-    np.testing.assert_allclose(one.accuracy, other.accuracy)
-    assert one.expected_error == pytest.approx(other.expected_error)
+    assert [part.observed for part in one.curve.bins] == pytest.approx(
+        [part.observed for part in other.curve.bins]
+    )
+    assert one.curve.expected_error == pytest.approx(other.curve.expected_error)
     assert reliability(d[:0], y[:0], 1.0) is None
