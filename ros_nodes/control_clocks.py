@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from episodes.errors import StackError
@@ -224,7 +225,7 @@ class RealtimeControl:
         while len(self._observed_ns) > _OBSERVATIONS_KEPT:
             del self._observed_ns[next(iter(self._observed_ns))]
         start_ns = chunk.start_ns + shift_ns
-        self._chunk = Chunk(observation_ns, start_ns, chunk.period_ns, chunk.actions, chunk.source)
+        self._chunk = replace(chunk, observation_ns=observation_ns, start_ns=start_ns)
 
     def teleop(self, command: OperatorCommand) -> None:
         """An operator asks for something; `issued_ns` in ROS time, 0 where the message had no stamp."""

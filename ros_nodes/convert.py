@@ -92,6 +92,8 @@ def encode_chunk(
     times = {"observation_ns": chunk.observation_ns, "period_ns": chunk.period_ns, "tick_ns": tick_ns}
     if inference_ns is not None:
         times["inference_ns"] = inference_ns
+    if chunk.frozen:
+        times["frozen"] = chunk.frozen
     message.header.frame_id = encode_tags(Source(chunk.source), **times)
     set_stamp(message.header.stamp, chunk.observation_ns)
     return message
@@ -121,7 +123,7 @@ class ChunkDecoder:
             raise MessageError(f"{self._topic}: header.frame_id lacks {error}.") from error
         actions = np.stack([self._order(message.joint_names, point.positions) for point in message.points])
         start_ns = observation_ns + to_ns(message.points[0].time_from_start)
-        return Chunk(observation_ns, start_ns, period_ns, actions, source), tick_ns
+        return Chunk(observation_ns, start_ns, period_ns, actions, source, times.get("frozen", 0)), tick_ns
 
 
 def _duration(time_ns: int) -> Duration:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -47,6 +47,7 @@ from ros_nodes.loop import Reply, TakeLoop
 from ros_nodes.parameters import current
 from ros_nodes.policy_info import PolicyInfo
 from ros_nodes.policy_inputs import FreezeWatch, Reason, Refusals, Why, instruction, of_alignment
+from ros_nodes.policy_plans import OwnPlans
 from ros_nodes.policy_slot import Slot
 from ros_nodes.shell import Readiness, is_lockstep, run_node
 from ros_nodes.streams import by_topic
@@ -81,6 +82,8 @@ class PolicyConfig:
     """Real time: identical pictures in a row from which a camera may count as frozen."""
     frozen_motion: float = 0.02
     """Real time: motion of one measured joint meanwhile (rad or m) from which it does."""
+    latency_s: float = 0.0
+    """Real time: control's chunk.latency_s, for a policy that goes on with its plan (real-time chunking)."""
     listeners: tuple[str, ...] = ()
     """Nodes that must be there before the first tick."""
 
@@ -96,6 +99,7 @@ class PolicyNode:
         self._publisher = node.create_publisher(JointTrajectory, CHUNK_TOPIC, qos.STREAM)
         self._info = PolicyInfo(node)
         self._control_state = self._task = ""
+        self._plans = OwnPlans(self._contract, round(config.latency_s * 1e9))
         self._subscriptions: list[Subscription] = []
         self._unjudged: list[tuple[str, int, Array]] = []
         self._topics: tuple[str, ...] = ()
@@ -161,6 +165,7 @@ class PolicyNode:
         self._watch.restart()
         self._refusals.restart()
         self._unjudged.clear()
+        self._plans.restart()
         self._stamps: dict[str, int] = {}
         self._next_ns: int | None = None
         self._last_ns: int | None = None
@@ -192,6 +197,7 @@ class PolicyNode:
 
     def _hear_control(self, message: DiagnosticStatus) -> None:
         self._control_state = message.message
+        self._plans.hear(message.message)
 
     def _hear_task(self, message: String) -> None:
         self._task = message.data
@@ -274,18 +280,28 @@ class PolicyNode:
             observation = aligned.values
             if slot.instruction_bytes:
                 observation = {**observation, TASK_STREAM: instruction(self._task, slot.instruction_bytes)}
-            actions = slot.policy.infer(observation)
+            chunk = self._plan(observation, aligned.observation_ns, tick_ns)
         except ObservationError as error:
             if self._lockstep:
                 raise
             self._refuse(Why.UNUSABLE, str(error))
             return
-        chunk = Chunk(aligned.observation_ns, tick_ns, self._contract.period_ns, actions, Source.POLICY)
         self._next_ns = tick_ns + slot.execute_ns
         # Not in lock-step, where the same episode is the same bytes.
         inference_ns = None if self._lockstep else slot.policy.last_ns
         self._publisher.publish(encode_chunk(chunk, names, tick_ns, inference_ns))
         self._refusals.fresh(time.monotonic_ns(), answered=True)
+
+    def _plan(self, observation: Mapping[str, Array], observation_ns: int, tick_ns: int) -> Chunk:
+        """A chunk that begins at this tick, or one that goes on with the plan under way. In lock-step no time
+        passes meanwhile, so nothing of that plan is decided."""
+        policy, period_ns = self._slot.policy, self._contract.period_ns
+        if self._lockstep or not policy.continues_plans:
+            return Chunk(observation_ns, tick_ns, period_ns, policy.infer(observation), Source.POLICY)
+        request = self._plans.request(observation_ns, tick_ns, policy.timing())
+        chunk = policy.continue_plan(observation, request)
+        self._plans.sent(chunk, tick_ns)
+        return chunk
 
     def _refuse(self, why: Why, text: str) -> None:
         self._refuse_for(Reason(why, text))

@@ -1,4 +1,5 @@
-"""For all tests: Ctrl-C reaches the processes that tests start; with two workers ROS has one to itself.
+"""For all tests: Ctrl-C reaches the processes that they start, how busy the machine is fails none, and of
+two workers ROS has one to itself.
 
 `make test` runs two pytest workers. Tests with real nodes mostly wait, for discovery and for an arm to stand
 still, and two of them side by side would be late by each other's doing: they all go to one worker, one after
@@ -11,6 +12,7 @@ import os
 import signal
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 NICE = 5
 _ROS = ("tests/ros/", "tests/bench/")
@@ -18,6 +20,10 @@ _ROS = ("tests/ros/", "tests/bench/")
 # A background job of a shell without job control ignores SIGINT, and so would every child.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Hypothesis times its examples by the wall clock: beside other work a process may not run for seconds.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 def _file(item: pytest.Item) -> str:

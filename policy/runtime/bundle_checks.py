@@ -13,6 +13,8 @@ from policy.runtime.json_object import JsonObject
 from policy.runtime.manifest import (
     CONTRACT_FILE,
     MANIFEST_FILE,
+    PLAN_STREAM,
+    PLAN_STREAMS,
     TASK_STREAM,
     ActionSpec,
     Manifest,
@@ -64,12 +66,32 @@ def check_contract(manifest: Manifest, contract: Contract, path: Path) -> None:
             if tensor.dtype != "uint8" or len(tensor.shape) != 1:
                 raise differs(f"inputs.{tensor.name}", [tensor.dtype, list(tensor.shape)], ["uint8", ["n"]])
             continue
+        if stream is None and tensor.stream in PLAN_STREAMS:
+            _check_plan(tensor, manifest, path)
+            continue
         if stream is None:
             raise differs(f"inputs.{tensor.name}.stream", tensor.stream, sorted(contract.observations))
         if tensor.shape != stream.shape:
             raise differs(f"inputs.{tensor.name}.shape", list(tensor.shape), list(stream.shape))
         if stream.is_image and tensor.dtype != stream.dtype:
             raise differs(f"inputs.{tensor.name}.dtype", tensor.dtype, stream.dtype)
+
+
+def _check_plan(tensor: TensorSpec, manifest: Manifest, path: Path) -> None:
+    """A policy that can go on with a plan takes both the plan and its weights, of its own chunk's size."""
+    shape = manifest.output.shape if tensor.stream == PLAN_STREAM else manifest.output.shape[:1]
+    if (tensor.dtype, tensor.shape) != ("float32", shape):
+        raise BundleError(
+            f"{path}: key 'inputs.{tensor.name}' is {tensor.dtype} {list(tensor.shape)}: the stream "
+            f"{tensor.stream!r} of chunks of {list(manifest.output.shape)} is float32 {list(shape)}. "
+            f"{EXPORT_ANEW}"
+        )
+    found = [t.stream for t in manifest.inputs if t.stream in PLAN_STREAMS]
+    if sorted(map(str, found)) != sorted(PLAN_STREAMS):
+        raise BundleError(
+            f"{path}: key 'inputs' has the streams {found}: a policy that goes on with a plan takes each of "
+            f"{' and '.join(PLAN_STREAMS)} once. {EXPORT_ANEW}"
+        )
 
 
 def check_parity(text: str, path: Path) -> Parity:

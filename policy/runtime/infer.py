@@ -15,7 +15,10 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from episodes.errors import ArmchairError, BundleError, MachineError
 from policy.runtime.bundle import Bundle
 from policy.runtime.chunks import Chunk
-from policy.runtime.manifest import TensorSpec
+from policy.runtime.manifest import PLAN_STREAM, PLAN_STREAMS, WEIGHTS_STREAM, TensorSpec
+from policy.runtime.replan import PlanRequest
+
+Actions = NDArray[np.float64]
 
 _ORT_ERRORS: tuple[type[Exception], ...] = tuple(
     value for value in vars(ort_errors).values() if isinstance(value, type) and issubclass(value, Exception)
@@ -106,7 +109,13 @@ class Policy:
     @property
     def streams(self) -> tuple[str, ...]:
         """The observation streams that the policy reads, each once."""
-        return tuple(dict.fromkeys(t.stream or t.name for t in self._inputs))
+        read = dict.fromkeys(t.stream or t.name for t in self._inputs)
+        return tuple(name for name in read if name not in PLAN_STREAMS)
+
+    @property
+    def continues_plans(self) -> bool:
+        """Whether it can be held to the beginning of its plan (`continue_plan`)."""
+        return any(t.stream == PLAN_STREAM for t in self._inputs)
 
     def infer(self, observation: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
         """The action chunk for one observation: float64 (chunk, action dim), in contract order.
@@ -114,9 +123,16 @@ class Policy:
         `observation` maps stream names to single samples (H, W, C) or (n,); further streams are ignored.
         Vectors may be of any float or whole-number type, pictures must have the manifest's.
 
+        A policy that can go on with a plan is held to none.
+
         Raises:
             ObservationError: a stream is missing, has another shape or type, or holds a non-finite number.
         """
+        plans = [t for t in self._inputs if t.stream in PLAN_STREAMS]
+        free = {str(t.stream): np.zeros(t.shape, t.dtype) for t in plans}
+        return self._infer({**observation, **free} if free else observation)
+
+    def _infer(self, observation: Mapping[str, NDArray[Any]]) -> Actions:
         feed = {tensor.name: self._take(tensor, observation) for tensor in self._inputs}
         begin = self._clock_ns()
         chunk = self._run(feed)
@@ -137,6 +153,27 @@ class Policy:
             start_ns=observation_ns + latency_ns,
             period_ns=self.bundle.contract.period_ns,
             actions=self.infer(observation),
+        )
+
+    def continue_plan(self, observation: Mapping[str, NDArray[Any]], request: PlanRequest) -> Chunk:
+        """A chunk that keeps the first `request.frozen` actions of the plan and is held to the others by
+        Equation 5 of real-time chunking (`replan`). Only where it `continues_plans`.
+
+        Raises:
+            ObservationError: as `infer`.
+        """
+        length, dim = self._shape
+        kept = min(len(request.prefix), length)
+        plan = np.zeros((length, dim), dtype=np.float32)
+        plan[:kept] = request.prefix[:kept]
+        weights = np.where(np.arange(length) < kept, request.weights(length), 0.0)
+        told = {PLAN_STREAM: plan, WEIGHTS_STREAM: weights.astype(np.float32)}
+        return Chunk(
+            observation_ns=request.observation_ns,
+            start_ns=request.start_ns,
+            period_ns=request.period_ns,
+            actions=self._infer({**observation, **told}),
+            frozen=min(request.frozen, kept),
         )
 
     def timing(self) -> Timing | None:

@@ -20,6 +20,12 @@ MODEL_FILE, CONTRACT_FILE, PARITY_FILE = "policy.onnx", "contract.yaml", "parity
 REQUIRED_FILES = (MODEL_FILE, CONTRACT_FILE, PARITY_FILE)
 TASK_STREAM = "task"
 """Stream of an input that takes the instruction: its text as UTF-8, uint8 (n,), filled up with zeros."""
+PLAN_STREAM = "plan"
+"""Stream of an input that takes the plan to go on with: (chunk length, action dim), float32, the actions that
+are due from the new chunk's beginning on; zeros where the plan is over."""
+WEIGHTS_STREAM = "plan_weights"
+"""Stream of the input beside it: (chunk length,), float32, how strongly each action is held to that plan."""
+PLAN_STREAMS = (PLAN_STREAM, WEIGHTS_STREAM)
 DEFAULT_PROVIDERS = ("CPUExecutionProvider",)
 
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")

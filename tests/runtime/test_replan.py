@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from episodes.contract import Contract
+from episodes.errors import BundleError
+from policy.runtime.bundle import Bundle
 from policy.runtime.chunks import Chunk, ChunkBuffer, ChunkConfig
+from policy.runtime.infer import Policy
 from policy.runtime.replan import PlanRequest
+from tests.ros.policies import write_continuing_bundle
 
 MS = 1_000_000
 PERIOD_NS = 10 * MS
@@ -98,3 +105,44 @@ def test_an_answer_that_does_not_keep_the_plan_is_counted_and_blended_like_any_o
 def test_a_chunk_that_claims_more_than_it_holds_is_refused(arm: Contract) -> None:
     chunk = Chunk(0, 0, PERIOD_NS, np.zeros((2, 4)), frozen=3)
     assert chunk.fault(arm) == "it says that 3 of its 2 actions repeat the old plan"
+
+
+def test_a_graph_that_takes_the_plan_under_way_keeps_what_is_frozen_and_is_free_without_one(
+    arm: Contract, buffer: ChunkBuffer, tmp_path: Path
+) -> None:
+    policy = Policy(Bundle.load(write_continuing_bundle(tmp_path / "b", arm, 12, 0.5)))
+    assert policy.continues_plans
+    assert policy.streams == ("state",)
+    seen = {"state": np.array([0.01, 0.2, 0.3, 0.4])}  # finger, j2, j1, j0
+    free = policy.infer(seen)
+    own = np.array([0.4, 0.3, 0.2, 0.01]) + 0.5 * np.arange(12)[:, None] * np.array([1.0, 0.0, 0.0, 0.0])
+    np.testing.assert_allclose(free, own, atol=1e-6)
+    request = buffer.request(140 * MS, 142 * MS, inference_ns=25 * MS, period_ns=PERIOD_NS)
+    chunk = policy.continue_plan(seen, request)
+    assert (chunk.start_ns, chunk.frozen) == (140 * MS, 3)
+    np.testing.assert_allclose(chunk.actions[:3], request.prefix[:3], atol=1e-6)
+    weights = request.weights(12)[:6, None]
+    soft = weights * request.prefix + (1.0 - weights) * own[:6]
+    np.testing.assert_allclose(chunk.actions[:6], soft, atol=1e-5)
+    np.testing.assert_allclose(chunk.actions[6:], own[6:], atol=1e-6)
+    assert buffer.push(chunk, 160 * MS)
+    assert not buffer.counts["prefix_differs"]
+
+
+@pytest.mark.parametrize(
+    ("at", "key", "value", "says"),
+    [
+        (1, "shape", [11, 4], r"inputs.plan' is float32 \[11, 4\]"),
+        (2, "stream", "plan", r"has the streams \['plan', 'plan'\]"),
+        (2, "dtype", "float64", "inputs.weights' is float64"),
+    ],
+)
+def test_a_bundle_whose_plan_does_not_fit_its_chunks_is_refused(
+    arm: Contract, tmp_path: Path, at: int, key: str, value: object, says: str
+) -> None:
+    folder = write_continuing_bundle(tmp_path / "b", arm, 12, 0.5)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["inputs"][at][key] = value
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=says):
+        Bundle.load(folder)
