@@ -139,7 +139,7 @@ class RealtimeSources:
         """Record everything from now on."""
         # A jump before it, such as that from no time at all to the first simulated time, is none in it.
         self._clock.restart()
-        self._clock.jump_ns(int(self._node.get_clock().now().nanoseconds), time.monotonic_ns())
+        self._clock.jump_ns(*self._read_clocks())
         self._commands.restart()
         self._silent.clear()
         self._late.clear()
@@ -196,8 +196,8 @@ class RealtimeSources:
         return topic.watch.silent_for_ns(now_ns, max(self._settings.silent_ns, topic.patience_ns))
 
     def _receive(self, topic: Topic, message: Any, info: dict[str, Any]) -> None:
-        recv_ns, now_ns = int(self._node.get_clock().now().nanoseconds), time.monotonic_ns()
-        jump_ns = self._clock.jump_ns(recv_ns, now_ns)
+        recv_ns, now_ns, apart_ns = self._read_clocks()
+        jump_ns = self._clock.jump_ns(recv_ns, now_ns, apart_ns)
         if jump_ns and self._recording is not None:
             self._stop(
                 f"the clock was set {'forward' if jump_ns > 0 else 'back'} by {abs(jump_ns) / 1e9:.3f} s: "
@@ -224,6 +224,13 @@ class RealtimeSources:
                 self._recording = None  # the node finds the error in the recording
             else:
                 topic.accept(part)
+
+    def _read_clocks(self) -> tuple[int, int, int]:
+        """ROS time, monotonic time, and how much time may have passed between the two readings, ns."""
+        before_ns = time.monotonic_ns()
+        ros_ns = int(self._node.get_clock().now().nanoseconds)
+        after_ns = time.monotonic_ns()
+        return ros_ns, after_ns, after_ns - before_ns
 
     def _stamp(self, topic: Topic, message: Any, recv_ns: int) -> int:
         stamp_ns = message_stamp_ns(message) if self._settings.stamps == "header" else None

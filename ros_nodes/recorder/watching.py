@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 RATE_SAMPLES = 64
 GAP_FACTOR = 2.5
 """A gap is this much longer than the usual time between two samples."""
+TORN_SHARE = 4
+"""Two clocks that were read further apart than this share of the limit tell nothing about each other."""
 SKEW_JUMP_NS = 1_000_000_000
 """A source's clock that moves by this much against ours between two samples has jumped."""
 
@@ -125,8 +127,14 @@ class ClockWatch:
         """Forget what was seen."""
         self._before = None
 
-    def jump_ns(self, time_ns: int, monotonic_ns: int) -> int:
-        """By how much the clock jumped since the last look, 0 for not at all."""
+    def jump_ns(self, time_ns: int, monotonic_ns: int, apart_ns: int = 0) -> int:
+        """By how much the clock jumped since the last look, 0 for not at all.
+
+        `apart_ns` is how much time may have passed between the readings of the two clocks. A process that is
+        not run in between would take its own pause for a jump: such a pair tells nothing.
+        """
+        if apart_ns * TORN_SHARE > self._limit_ns:
+            return 0
         before, self._before = self._before, (time_ns, monotonic_ns)
         if before is None:
             return 0

@@ -83,6 +83,15 @@ def test_a_clock_that_is_set_is_noticed_both_ways(by_ns: int) -> None:
     assert clock.jump_ns(10**18 + 6 * PERIOD_NS + by_ns, 6 * PERIOD_NS) == 0, "it goes on from there"
 
 
+def test_a_pause_between_the_readings_of_two_clocks_is_no_jump_and_a_real_one_is_found_after_it() -> None:
+    clock = ClockWatch(SECOND_NS // 10, simulated=False)
+    assert clock.jump_ns(10**18, 0) == 0
+    paused_ns = SECOND_NS // 5
+    assert clock.jump_ns(10**18 + PERIOD_NS, PERIOD_NS + paused_ns, paused_ns) == 0
+    assert clock.jump_ns(10**18 + 2 * PERIOD_NS + paused_ns, 2 * PERIOD_NS + paused_ns, 5) == 0
+    assert clock.jump_ns(10**18 + 3 * PERIOD_NS, 3 * PERIOD_NS + paused_ns, 5) == -paused_ns
+
+
 def test_a_simulated_clock_may_stand_still_and_run_fast_but_neither_go_back_nor_leap() -> None:
     clock = ClockWatch(SECOND_NS // 10, simulated=True)
     assert clock.jump_ns(5 * SECOND_NS, 0) == 0
