@@ -1,7 +1,7 @@
 """Pictures of the page for the manual: python -m tests.reward.review.screenshot DATASET FOLDER.
 
-Writes answer.png, judge.png (where a judge answered) and figures.png, 1280 by 800 pixels. The label store
-of the dataset is written to as by anybody who opens the page.
+Writes review.png, review-judge.png (where a judge answered) and review-figures.png, 1280 by 800 pixels. The
+label store of the dataset is written to as by anybody who opens the page.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ def main(dataset: Path, folder: Path) -> None:
                 ready(page)
                 if view == "judge":
                     press(page, "j")
-                page.screenshot(path=folder / f"{view}.png")
-                print(folder / f"{view}.png")
+                name = "review.png" if view == "answer" else f"review-{view}.png"
+                page.screenshot(path=folder / name)
+                print(folder / name)
         browser.close()
 
 
