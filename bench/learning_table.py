@@ -16,27 +16,37 @@ TITLES = {
 
 
 def table(summary: Mapping[str, Any], legs: Sequence[Leg]) -> str:
-    """One table of rewards on held-out episodes and one of policies; a column per seed."""
-    seeds = [f"seed {seed}" for seed in summary["seeds"]]
+    """Tables of rewards on held-out episodes, of policies and of differences; a column per data seed.
+
+    Args:
+        summary: what `bench.learning.summarise` made; tasks may have different seeds.
+        legs: the policies, in the order of the rows.
+    """
     figures: Mapping[str, Any] = summary["figures"]
-    rewards = [_row(["task", "learned reward, on held-out episodes", *seeds]), _rule(2, len(seeds))]
-    policies = [_row(["task", "policy", *seeds, "mean", "95 %"]), _rule(2, len(seeds) + 2)]
+    tasks: Mapping[str, Sequence[int]] = summary["seeds"]
+    seeds = sorted({seed for of_task in tasks.values() for seed in of_task})
+    columns = [f"seed {seed}" for seed in seeds]
+    rewards = [_row(["task", "learned reward, on held-out episodes", *columns]), _rule(2, len(seeds))]
+    policies = [_row(["task", "policy", *columns, "mean", "95 %"]), _rule(2, len(seeds) + 2)]
     leads = [_row(["task", "learned reward less", "difference", "95 %"]), _rule(2, 2)]
-    for task in summary["tasks"]:
-        for name, title in TITLES.items():
-            rewards.append(_row([task, title, *map(_number, figures[f"{task}/{name}"])]))
+    for task, done in tasks.items():
+
+        def by_seed(name: str, task: str = task, done: Sequence[int] = done) -> list[str]:
+            found = dict(zip(done, figures[f"{task}/{name}"], strict=True))
+            return [_number(found.get(seed)) for seed in seeds]
+
+        rewards += [_row([task, title, *by_seed(name)]) for name, title in TITLES.items()]
         for leg in legs:
-            by_seed = figures[f"{task}/{leg.name}_success_by_seed"]
-            low, high = figures[f"{task}/{leg.name}_success_interval_95"]
-            mean = figures[f"{task}/{leg.name}_success_rate"]
-            policies.append(
-                _row([task, leg.title, *map(_number, by_seed), _number(mean), f"{low:.2f} to {high:.2f}"])
+            mean, interval = (
+                figures[f"{task}/{leg.name}_{what}"] for what in ("success_rate", "success_interval_95")
             )
-        for leg in legs:
-            name = f"{task}/learned_minus_{leg.name}"
-            if name in figures:
-                low, high = figures[f"{name}_interval_95"]
-                leads.append(_row([task, leg.title, _number(figures[name]), f"{low:.2f} to {high:.2f}"]))
+            cells = by_seed(f"{leg.name}_success_by_seed")
+            policies.append(_row([task, leg.title, *cells, _number(mean), _interval(interval)]))
+            lead = f"{task}/learned_minus_{leg.name}"
+            if lead in figures:
+                leads.append(
+                    _row([task, leg.title, _number(figures[lead]), _interval(figures[f"{lead}_interval_95"])])
+                )
     return "\n".join([*rewards, "", *policies, "", *leads, ""])
 
 
@@ -50,3 +60,7 @@ def _rule(words: int, numbers: int) -> str:
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
+
+
+def _interval(bounds: Sequence[float]) -> str:
+    return f"{bounds[0]:.2f} to {bounds[1]:.2f}"

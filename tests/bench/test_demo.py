@@ -21,6 +21,7 @@ from episodes.dataset import Dataset
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = (
     *("--episodes", "25", "--horizon", "20", "--pairs", "60", "--steps", "40", "--goals", "2"),
+    *("--held-out", "3"),
     *("--judge", "scripted"),
 )
 
@@ -91,6 +92,20 @@ def test_the_deployment_equals_the_policy_in_process_and_recorded_itself(
     assert deployed["equal_in_process"], deployed["different_goals"]
     assert deployed["changed_by_limits"] == 0
     assert len(Dataset.open(Path(deployed["dataset"])).infos()) == 2
+
+
+def test_the_reward_is_measured_on_episodes_that_nothing_was_fitted_to(
+    finished: tuple[Path, str, str],
+) -> None:
+    out, _, _ = finished
+    quality = json.loads((out / "report.json").read_text())["held_out_quality"]
+    assert quality["episodes"] == 3
+    assert 0 <= quality["true_preference_accuracy"] <= 1
+    fitted, held_out = (
+        {info.episode_id for info in Dataset.open(out / n).infos()} for n in ("data", "held-out")
+    )
+    assert len(held_out) == 3
+    assert not fitted & held_out
 
 
 def test_the_report_stands_alone(finished: tuple[Path, str, str]) -> None:

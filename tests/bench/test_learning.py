@@ -51,6 +51,11 @@ def test_the_table_has_a_row_per_figure_and_policy_and_says_what_is_unknown() ->
         assert f"| drawer-open | {leg.title} |" in text
 
 
+def test_a_stopped_bench_has_a_table_of_what_was_done() -> None:
+    text = table(summarise({"drawer-open": [report(0, 8), report(1, 6)], "soccer": [report(0, 3)]}), LEGS)
+    assert "| soccer | IQL, learned reward | 0.30 | – | 0.30 |" in text
+
+
 def test_every_task_has_a_contract_of_its_own_environment_with_a_camera() -> None:
     for name, task in TASKS.items():
         simulation = load_contract(ROOT / task.contract).simulation
@@ -64,7 +69,8 @@ def test_a_task_appears_once_and_its_job_is_in_process_by_the_scripted_teacher()
         LearningBenchConfig(tasks=("soccer", "soccer"))
     made = job(LearningBenchConfig(out=Path("x")), "soccer", 2)
     assert (made.judge, made.ros, made.out) == ("scripted", False, Path("x/soccer/seed-2"))
-    assert made.contract == TASKS["soccer"].contract
+    assert (made.contract, made.horizon) == (TASKS["soccer"].contract, TASKS["soccer"].horizon)
+    assert job(LearningBenchConfig(horizon=7), "soccer", 2).horizon == 7
 
 
 def test_held_out_goals_are_those_of_no_training_collection() -> None:
