@@ -13,7 +13,7 @@ from ros_nodes.processes import Running
 from ros_nodes.stacks import Process
 from ros_nodes.stacks.process import Value
 
-PRIORITIES = {"sim": 30, "camera": 12, "policy": 11, "impostor": 11}
+PRIORITIES = {"sim": 30, "camera": 12, "policy": 11, "impostor": 11, "recorder": 10}
 PRIORITIES |= dict.fromkeys(("pendant", "supervisor", "gamepad", "teleop"), 15)
 """SCHED_FIFO priorities; control gives itself 20."""
 DRAWING = 12

@@ -177,7 +177,8 @@ class Rig:
         )  # fmt: skip
 
     def hear_operator(self) -> None:
-        """Wait until the dead-man is heard."""
+        """Wait until the dead-man is heard, and both processes can be given their priorities."""
+        self.until(lambda: self.is_up("gamepad") and self.is_up("teleop"), "the operator's processes")
         self.watch.beats = 0
         self.until(lambda: self.watch.beats >= DEADMAN_BEATS, "the operator's dead-man")
 
@@ -297,7 +298,8 @@ class Rig:
             says = f"control says {self.watch.state or 'nothing'} {self.watch.fault}"
             raise StackError(f"{what} did not come; {says}\n{self.crew.tails()}")
 
-    def _is_up(self, name: str) -> bool:
+    def is_up(self, name: str) -> bool:
+        """Whether a node has come up."""
         return bool(self.loop.node.count_services(f"/{name}/set_parameters"))
 
     def more(self, count: int) -> None:
@@ -311,7 +313,7 @@ class Rig:
         if not accepted:
             raise StackError(f"sim/reset is refused: {why}")
         self.until(lambda: self.services.switch("sim/pause", False)[0], "the simulation")
-        self.crew.prioritise(self._is_up)
+        self.crew.prioritise(self.is_up)
         self.watch.forget()
         self.more(5)
 

@@ -24,6 +24,9 @@ from ros_nodes import qos
 from ros_nodes.commands import CHUNK_TOPIC
 from ros_nodes.control_node import STATE_TOPIC
 from ros_nodes.loop import TakeLoop
+from ros_nodes.recorder.parts import COMMANDS
+from ros_nodes.recorder.reporting import STATUS_TOPIC
+from ros_nodes.recorder.status import from_pairs
 from ros_nodes.teleop.messages import ENABLE_TOPIC
 
 AT_REST = 0.02
@@ -77,6 +80,8 @@ class Watch:
         """When the first chunk that no arm could follow was sent."""
         self.beats = 0
         """Of the operator's dead-man."""
+        self.recorded = 0
+        """Commands that the recorder has taken since its episode began."""
         loop.subscribe(JointTrajectory, COMMAND_TOPIC, qos.RECORD_VECTORS, self._command, info=True)
         loop.subscribe(DiagnosticStatus, STATE_TOPIC, qos.LATCHED, self._state, info=True)
         loop.subscribe(JointState, "joint_states", qos.RECORD_VECTORS, self._joints, info=True)
@@ -84,6 +89,7 @@ class Watch:
         loop.subscribe(DiagnosticArray, "/diagnostics", qos.RECORD, self._diagnose)
         loop.subscribe(JointTrajectory, CHUNK_TOPIC, qos.STREAM, self._chunk, info=True)
         loop.subscribe(Bool, ENABLE_TOPIC, qos.STREAM, self._deadman)
+        loop.subscribe(DiagnosticStatus, STATUS_TOPIC, qos.LATCHED, self._recorder)
         loop.subscribe(Header, BORN_TOPIC, qos.LATCHED, self._hear_born)
 
     def forget(self) -> None:
@@ -172,6 +178,10 @@ class Watch:
 
     def _deadman(self, message: Bool) -> None:
         self.beats += 1
+
+    def _recorder(self, message: DiagnosticStatus) -> None:
+        status = from_pairs(message.message, [(pair.key, pair.value) for pair in message.values])
+        self.recorded = sum(row.samples for row in status.streams if row.name == COMMANDS)
 
     def _diagnose(self, message: DiagnosticArray) -> None:
         for status in message.status:
