@@ -37,7 +37,7 @@ from .picture_bundle import write_picture_bundle
 
 RATE_HZ = 100.0
 PERIOD_NS = round(1e9 / RATE_HZ)
-COUNTS = [100, pytest.param(10_000, marks=[pytest.mark.long, pytest.mark.timeout(1200)])]
+COUNTS = [100, pytest.param(10_000, marks=[pytest.mark.long, pytest.mark.timeout(3600)])]
 
 
 class Robot:

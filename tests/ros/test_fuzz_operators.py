@@ -27,7 +27,7 @@ from .conftest import NodeProcess, Peer
 from .teleop.stand import ARM, POSE
 from .test_failures import call
 
-LONG = [pytest.mark.long, pytest.mark.timeout(1200)]
+LONG = [pytest.mark.long, pytest.mark.timeout(3600)]
 PEDAL = {"deadman.source": "bool", "deadman.topic": "pedal"}
 DEVICES: dict[str, dict[str, object]] = {
     "joystick": {},
