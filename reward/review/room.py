@@ -13,6 +13,7 @@ from reward.agreement import agreements, raters
 from reward.clients.human import asked_of_people, person_identity
 from reward.clients.protocol import JudgeIdentity, Kind, Task
 from reward.label_store import costs_of, status_of
+from reward.placing import placed
 from reward.records import DrawnPair, Place
 from reward.review.acts import Given, Seat, answer, check_given, overrule, undo
 from reward.review.album import Album
@@ -228,10 +229,11 @@ class Room:
         }
 
     def _pair(self, place: Place) -> DrawnPair:
-        found = self._store.draw(place.labels, place.draw)
-        if found is None or not 0 <= place.position < len(found):
+        where = "WHERE labels=? AND draw=? AND position=? ORDER BY ballots.number"
+        found = placed(self._store.rows, where, (place.labels, place.draw, place.position))
+        if place not in found:
             raise LabelError(f"{place.labels}: there is nothing at {place.position} of {place.draw!r}.")
-        return found[place.position]
+        return found[place]
 
     def _check_judged(self, labels: str) -> None:
         if labels not in self._store.names() or for_people(self._store, labels):
