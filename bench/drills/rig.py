@@ -356,9 +356,12 @@ class Rig:
         raise StackError(f"control says FAULT again and again: {'; '.join(self.stumbles)}")
 
     def disable(self) -> None:
-        """Stop, and wait until nothing is sent any more."""
+        """Stop, and wait until nothing is sent any more; a fault on the way is cleared, and kept."""
         self.services.switch("control/enable", False)
-        self.until(lambda: self.watch.state == "DISABLED", "DISABLED")
+        self.until(lambda: self.watch.state in ("DISABLED", "FAULT"), "DISABLED")
+        if self.watch.state == "FAULT":
+            self.stumbles.append(self.watch.fault)
+            self.clear()
 
     def clear(self) -> None:
         """Clear the fault as soon as control lets it be cleared."""
