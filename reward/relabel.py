@@ -21,9 +21,11 @@ from rich.progress import Progress
 from episodes.dataset import Dataset
 from episodes.errors import DatasetError
 from episodes.labels import has_labels, read_labels, write_labels
+from reward.clip_labeller import ClipConfig, clip_rewards
 from reward.fit import say_quality
 from reward.fitting import frame_quality
 from reward.frames import Frames, image_stream, load_frames
+from reward.goal_image import GoalImageConfig, goal_image_rewards
 from reward.inputs import model_rewards
 from reward.labellers import (
     AverageConfig,
@@ -39,11 +41,14 @@ from reward.labellers import (
 )
 from reward.labellers_rated import RatedConfig, SuccessConfig, rated_rewards, success_rewards
 from reward.listing import show
+from reward.matching import MatchingConfig, matching_rewards
 from reward.model import RewardModel, load_model, model_hash, pick_device
 from reward.quality import Quality
 from reward.shaping import ShapingConfig, shape
 
-Kind = Literal["model", "truth", "random", "constant", "average", "rated", "success"]
+Kind = Literal[
+    "model", "rated", "success", "clip", "goal-image", "matching", "truth", "random", "constant", "average"
+]
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,10 @@ class RelabelConfig:
     """The dataset folder."""
     kind: Kind = "model"
     """model: the fitted reward. rated: progress or score answers of a label set. success: 1 in frames of
-    success, 0 elsewhere. truth: the simulation's reward, scaled to [0, 1]. To see what a policy does with a
-    reward that means nothing: random, uniform in [0, 1); constant; average, the mean of another reward."""
+    success, 0 elsewhere. clip: how near a frame is to what prompts describe, to a CLIP model. goal-image: how
+    near it is to pictures of the goal. matching: how well it matches a text, to BLIP-2. truth: the
+    simulation's reward, scaled to [0, 1]. To see what a policy does with a reward that means nothing: random,
+    uniform in [0, 1); constant; average, the mean of another reward."""
     stream: str = ""
     """Image stream to look at; a fitted model's own, else the contract's reference or only camera, when left
     out."""
@@ -77,6 +84,12 @@ class RelabelConfig:
     """Progress or score answers as rewards."""
     success: SuccessConfig = field(default_factory=SuccessConfig)
     """The sparse reward."""
+    clip: ClipConfig = field(default_factory=ClipConfig)
+    """Zero-shot rewards from prompts."""
+    goal_image: GoalImageConfig = field(default_factory=GoalImageConfig)
+    """Similarity to pictures of the goal."""
+    matching: MatchingConfig = field(default_factory=MatchingConfig)
+    """Image-text matching."""
     list: bool = False
     """Only show the labellers that there are, side by side; the same as `armchair reward list`."""
 
@@ -89,6 +102,9 @@ DEFAULT_NAMES: dict[Kind, str] = {
     "average": "average-reward",
     "rated": "rated",
     "success": "sparse-success",
+    "clip": "clip",
+    "goal-image": "goal-image",
+    "matching": "matching",
 }
 """Names that no reward made while training has (`episodes.labels.RESERVED`)."""
 
@@ -129,8 +145,19 @@ def _make(config: RelabelConfig, dataset: Dataset, progress: Report) -> tuple[Fr
         model = load_model(folder, pick_device(config.device))
         frames = _pictures(dataset, model.stream, progress)
         return frames, _learned(dataset, frames, model, model_hash(folder), config.exponent)
-    frames = load_frames(dataset, None, progress=progress)
+    looks = config.kind in ("clip", "goal-image", "matching")
+    frames = (
+        _pictures(dataset, config.stream, progress)
+        if looks
+        else load_frames(dataset, None, progress=progress)
+    )
     match config.kind:
+        case "clip":
+            return frames, clip_rewards(dataset, frames, config.clip, progress)
+        case "goal-image":
+            return frames, goal_image_rewards(dataset, frames, config.goal_image, progress)
+        case "matching":
+            return frames, matching_rewards(dataset, frames, config.matching, progress)
         case "truth":
             exponent = 1.0 if config.exponent is None else config.exponent
             return frames, true_rewards(dataset, frames, TruthConfig(exponent), progress)

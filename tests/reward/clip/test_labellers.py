@@ -200,3 +200,28 @@ def test_without_known_success_goals_must_be_named(
     dataset = make_dataset("blind", episodes=1, truth=False)
     with pytest.raises(ConfigError, match="name goals as files"):
         goal_image_rewards(dataset, load_frames(dataset, "front"), goal_config(tiny_clip, goals=("success",)))
+
+
+def test_the_front_door_writes_a_label_file_per_episode_for_every_kind(
+    dataset: Dataset, tiny_clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import armchair
+    from episodes.labels import labellers, read_labels
+
+    model = f"local-dir:{tiny_clip}"
+    common = ["relabel", str(dataset.path), "--kind"]
+    cpu = ["--{}.devices", "cpu", "--{}.precision", "fp32"]
+    clip = [part.format("clip") for part in cpu] + ["--clip.model", model]
+    goal = [part.format("goal-image") for part in cpu] + ["--goal-image.open-clip.model", model]
+    prompts = ["--clip.targets", *TARGETS, "--clip.baselines", *BASELINES, "--clip.alpha", "0.5"]
+    assert armchair.main([*common, "clip", *clip, *prompts]) == 0
+    assert armchair.main([*common, "goal-image", *goal, "--goal-image.goals", "success"]) == 0
+    assert set(labellers(dataset)) == {"clip", "goal-image"}
+    for labeller in ("clip", "goal-image"):
+        found = read_labels(dataset, labeller, "e0")
+        assert np.isfinite(found.reward).all()
+        assert len(np.unique(found.reward)) > 1
+    assert armchair.main([*common, "clip", *clip]) == 2
+    assert "--clip.targets 'an open drawer'" in capsys.readouterr().err
+    assert armchair.main([*common, "clip", *clip, *prompts, "--clip.alpha", "1.5"]) == 2
+    assert "the nearest is 1" in capsys.readouterr().err
