@@ -66,7 +66,15 @@ def _whole(measured: Measured, success_known: bool) -> list[str]:
             "armchair relabel once more for all of them."
         )
     values = rewards.rewards[rewards.valid]
-    if len(values) and values.min() == values.max():
+    if not len(values):
+        return [*found, "Not one reward is valid: nothing can be learned from it."]
+    missing = measured.of_episodes - measured.episodes
+    if missing:
+        found.append(
+            f"{missing} of {measured.of_episodes} episodes have no rewards, and training asks for all: run "
+            "armchair relabel again."
+        )
+    if values.min() == values.max():
         found.append("The reward is the same for every frame: nothing can be learned from it.")
     if not success_known:
         found.append(

@@ -76,6 +76,8 @@ class Measured:
     labeller: str
     basis: str
     episodes: int
+    """With a label file."""
+    of_episodes: int
     frames: int
     """With a valid reward."""
     figures: Mapping[str, Figure]
@@ -98,6 +100,7 @@ def measure(
         labeller=found.labeller,
         basis=in_words(found),
         episodes=found.episodes,
+        of_episodes=len(frames.episode_ids),
         frames=len(rows),
         figures={
             **_control(found, frames, ground, rows, config.resampling),

@@ -215,6 +215,18 @@ def test_the_page_stands_alone_and_runs_nothing(
     assert saved["labellers"][0]["labeller"] == "true-scaled"
 
 
+def test_rewards_that_are_missing_or_not_valid_are_told(
+    dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_labels(dataset, "partial", "e1", positions(1)[1:] / 30)
+    write_labels(dataset, "empty", "e1", np.zeros(STEPS), np.zeros(STEPS, np.bool_))
+    _, by_name = figures(dataset, capsys)
+    assert any("5 of 6 episodes have no rewards" in line for line in by_name["partial"]["advice"])
+    assert any("Not one reward is valid" in line for line in by_name["empty"]["advice"])
+    assert by_name["empty"]["headline"]["value"] is None
+    assert by_name["empty"]["frames"] == 0
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
