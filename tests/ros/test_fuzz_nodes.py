@@ -56,6 +56,7 @@ class Robot:
         self.pose, self.target = HOME.copy(), HOME.copy()
         self.rng = np.random.default_rng(8)
         self.state, self.states = "", Counter[str]()
+        self.fault = self.answer = ""
         self.clears = self.left_fault = 0
         self.jumps = 0
         self.sent_ns: int | None = None
@@ -83,6 +84,7 @@ class Robot:
     def _note_state(self, message: DiagnosticStatus) -> None:
         self.left_fault += self.state == "FAULT" and message.message != "FAULT"
         self.state = message.message
+        self.fault = {pair.key: pair.value for pair in message.values}.get("fault", "")
         self.states[self.state] += 1
 
     def _note_command(self, message: JointTrajectory) -> None:
@@ -141,13 +143,15 @@ class Robot:
         deadline_ns = time.monotonic_ns() + 5_000_000_000
         while not future.done() and time.monotonic_ns() < deadline_ns:
             self.live()
+        self.answer = f"{name}: {future.result().message if future.done() else 'no answer'}"
         return bool(future.done() and future.result().success)
 
     def get_going(self) -> None:
-        """Clear and enable until control follows the policy; fails after half a minute."""
-        deadline_ns = time.monotonic_ns() + 30_000_000_000
+        """Clear and enable until control follows the policy; fails after two minutes."""
+        deadline_ns = time.monotonic_ns() + 120_000_000_000
         while self.state != "POLICY":
-            assert time.monotonic_ns() < deadline_ns, f"control stays in {self.state}"
+            stays = f"control stays in {self.state} {self.fault}; {self.answer}"
+            assert time.monotonic_ns() < deadline_ns, stays
             for _ in range(3):
                 self.live()
             if self.state == "FAULT":
