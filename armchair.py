@@ -74,6 +74,9 @@ BENCHES = {
         "bench.control", "ControlBenchConfig", "periods of the control loop, and from picture to command"
     ),
     "drills": Verb("bench.drills.main", "DrillsConfig", "from a fault to a standing arm, fault by fault"),
+    "reward-models": Verb(
+        "bench.reward_models", "RewardModelsConfig", "what each part of the reward recipe does"
+    ),
     "label": Verb(
         "bench.label", "LabelBenchConfig", "questions per second to a paid judge, and what kills cost"
     ),

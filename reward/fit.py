@@ -93,6 +93,8 @@ def main(config: FitConfig) -> int:
             None if config.cached is not None else dataset,
             frames,
             lambda done, total: bar.update(reading, completed=done, total=total),
+            encoder=settings.encoder,
+            crop=settings.crop,
         )
         fitting = bar.add_task("epochs", total=settings.optimise.epochs)
         fitted = fit_reward(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from episodes.errors import ConfigError, LabelError
 from reward.calibration import FEWEST, answer_chances, best_temperature, calibration, cross_fitted
 from reward.frames import Frames
+from reward.goal_image import ImageEncoderConfig
 from reward.inputs import Inputs, refuse_short_segments
 from reward.model import RewardModel
 from reward.networks import NetworkConfig
@@ -25,7 +26,7 @@ from reward.optimise import Epoch, OptimiseConfig, fit, precision_for
 from reward.pairs import LabelledPairs
 from reward.preference import RewardEnsemble, predict
 from reward.quality import Quality, reward_quality
-from reward.regions import Box, active_box, whole
+from reward.regions import active_box, whole
 from reward.resnet import load_backbone
 from reward.scores import score_figures
 from reward.shaping import ShapingConfig, scale_of
@@ -46,6 +47,8 @@ class RewardConfig:
     """The fit."""
     shaping: ShapingConfig = field(default_factory=ShapingConfig)
     """From the model's reward to the policy's."""
+    encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
+    """The frozen encoder of --network.kind encoder."""
     crop: Literal["active", "none"] = "active"
     """active: only the part of the picture in which anything changes, for cameras that stand still."""
     centre: bool = True
@@ -146,6 +149,7 @@ def fit_reward(
             **held_out,
         },
         input_identity=looked.identity,
+        encoder=_json(asdict(config.encoder)) if config.network.kind == "encoder" else None,
         temperature=temperature,
     )
     return FittedReward(model, rewards, tuple(history), quality)
@@ -206,17 +210,17 @@ def new_ensemble(
     file."""
     network, values = config.network, frames.images if inputs is None else inputs.values
     sample = values[:: max(1, len(values) // SAMPLES)]
-    box: Box | None = None
+    box = None if inputs is None else inputs.box
     if network.of_pictures:
         smallest = network.smallest_side
         box = active_box(sample, smallest) if config.crop == "active" else whole(*values.shape[1:3])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        ensemble = RewardEnsemble(network, box, None if box is not None else int(values.shape[1]))
+        ensemble = RewardEnsemble(network, box, None if network.of_pictures else int(values.shape[1]))
     if network.kind == "resnet" and network.resnet.weights is not None:
         load_backbone(ensemble, network.resnet.weights)
     elif config.centre:
-        ensemble.centre(sample if box is None else box.crop(sample))
+        ensemble.centre(box.crop(sample) if network.of_pictures and box is not None else sample)
     return ensemble.to(device)
 
 

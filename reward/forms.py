@@ -15,9 +15,9 @@ Form = Literal["recipe", "paper"]
 
 BATCH_PAIRS: dict[NetworkKind, int] = {"cnn": 64, "resnet": 32, "state-action": 128}
 """Of `train_reward`; cnn and state-action end in a tanh, ResNet-18 in nothing."""
-FREE = ("seed", "device", "held_out")
+FREE = ("seed", "device", "held_out", "encoder")
 """Options of the reward model that no form settles."""
-FREE_OF_NETWORK = ("kind", "members", "segment", "stride", "resnet", "state_action")
+FREE_OF_NETWORK = ("kind", "members", "segment", "stride", "resnet", "state_action", "probe")
 
 
 def paper_config(seed: int = 0, kind: NetworkKind = "cnn") -> RewardConfig:

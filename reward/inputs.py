@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from episodes.dataset import Dataset
 from episodes.errors import DatasetError, LabelError
+from reward.clip_labeller import feature_cache
+from reward.embeddings import embed
 from reward.frames import Frames
+from reward.goal_image import ImageEncoderConfig, make_encoders
 from reward.model import RewardModel
 from reward.networks import NetworkConfig
 from reward.objectives import Labels
 from reward.pairs import LabelledPairs
+from reward.regions import Box, active_box, whole
 from reward.state_action import load_vectors
+from reward.stored import rebuild
+
+SAMPLES = 1500
+"""Frames that decide where the picture changes."""
+SMALLEST = 32
+"""Pixels a side of what an encoder is shown at least."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +37,8 @@ class Inputs:
     """(rows, height, width, 3) uint8, or (rows, d) float32."""
     identity: str = ""
     """What the entries of vectors mean; empty for pictures."""
+    box: Box | None = None
+    """Part of the picture that an encoder was shown."""
 
 
 def load_inputs(
@@ -33,6 +46,9 @@ def load_inputs(
     dataset: Dataset | None,
     frames: Frames,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    encoder: ImageEncoderConfig | None = None,
+    crop: Literal["active", "none"] | Box = "none",
 ) -> Inputs:
     """What `network` looks at, for every row of `frames`.
 
@@ -41,9 +57,12 @@ def load_inputs(
         dataset: of which the frames are; None where there are only pictures (cached labels).
         frames: rows.
         progress: called with (done, total).
+        encoder: for kind encoder.
+        crop: what the encoder is shown: the box, the part of the pictures in which anything changes, or all.
 
     Raises:
         DatasetError: the dataset does not hold what the network looks at.
+        ConfigError: no such encoder.
     """
     if network.of_pictures:
         return Inputs(frames.images)
@@ -52,6 +71,8 @@ def load_inputs(
             f"--network.kind {network.kind} looks at recordings, and cached labels hold pictures alone: take "
             "cnn or resnet."
         )
+    if network.kind == "encoder":
+        return _features(dataset, frames, encoder or ImageEncoderConfig(), crop, progress)
     return Inputs(*load_vectors(dataset, frames, network.state_action, progress))
 
 
@@ -80,13 +101,37 @@ def model_inputs(
     Raises:
         DatasetError: the dataset does not hold what the model was fitted on.
     """
-    found = load_inputs(model.ensemble.config, dataset, frames, progress)
+    encoder = None if model.encoder is None else rebuild(ImageEncoderConfig, model.encoder)
+    crop = model.ensemble.box
+    found = load_inputs(model.ensemble.config, dataset, frames, progress, encoder=encoder, crop=crop)
     if found.identity != model.input_identity:
         raise DatasetError(
             f"the reward model was fitted on {model.input_identity or 'pictures'}, here are "
             f"{found.identity or 'pictures'}: fit one on this dataset."
         )
     return found.values
+
+
+def _features(
+    dataset: Dataset,
+    frames: Frames,
+    encoder: ImageEncoderConfig,
+    crop: Literal["active", "none"] | Box,
+    progress: Callable[[int, int], None] | None,
+) -> Inputs:
+    """Features of an encoder, kept on disk by content; equal pictures are encoded once."""
+    height, width = frames.images.shape[1:3]
+    if isinstance(crop, Box):
+        box = crop
+    elif crop == "active":
+        box = active_box(frames.images[:: max(1, len(frames) // SAMPLES)], min(SMALLEST, height, width))
+    else:
+        box = whole(height, width)
+    encoders = make_encoders(encoder)
+    with feature_cache(dataset, encoder.how.cache) as cache:
+        images = box.crop(frames.images)
+        values = embed(images, encoders, batch=encoder.how.batch, cache=cache, progress=progress)
+    return Inputs(values, encoders[0].identity, box)
 
 
 def refuse_short_segments(network: NetworkConfig, frames: Frames, labels: Labels) -> None:

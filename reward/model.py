@@ -18,11 +18,12 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from episodes.errors import ConfigError, DatasetError
-from reward.networks import network_from_json
+from reward.networks import NetworkConfig
 from reward.optimise import precision_for
 from reward.preference import Precision, RewardEnsemble, penultimate, predict
 from reward.regions import Box
 from reward.shaping import ShapingConfig
+from reward.stored import rebuild
 
 SCHEMA = "armchair/reward/1"
 WEIGHTS = "model.safetensors"
@@ -48,6 +49,8 @@ class RewardModel:
 
     input_identity: str = ""
     """What the entries of vectors mean that the networks look at; empty for pictures."""
+    encoder: Mapping[str, Any] | None = None
+    """The frozen encoder whose features the networks look at, as JSON (`ImageEncoderConfig`)."""
     temperature: float = 1.0
     """Rewards are divided by it, so that their differences are log-odds of the judge's answers."""
 
@@ -124,6 +127,7 @@ def save_model(folder: Path, model: RewardModel) -> None:
         "box": asdict(model.ensemble.box),
         "network": asdict(model.ensemble.config),
         "inputs": {"dim": model.ensemble.dim, "identity": model.input_identity},
+        "encoder": model.encoder,
         "scale": list(model.scale),
         "temperature": model.temperature,
         "shaping": asdict(model.shaping),
@@ -155,9 +159,9 @@ def load_model(folder: Path, device: torch.device) -> RewardModel:
             raise ValueError(f"schema {card['schema']!r} where {SCHEMA!r} belongs")
         if hashlib.sha256(weights).hexdigest() != card["sha256"]:
             raise ValueError(f"{WEIGHTS} does not have the hash that {CARD} gives")
-        network = network_from_json(card["network"])
+        network = rebuild(NetworkConfig, card["network"])
         inputs = card.get("inputs", {"dim": None, "identity": ""})
-        box = Box(**card["box"]) if network.of_pictures else None
+        box = None if network.kind == "state-action" else Box(**card["box"])
         ensemble = RewardEnsemble(network, box, inputs["dim"])
         ensemble.load_state_dict(load_tensors(weights))
         return RewardModel(
@@ -169,6 +173,7 @@ def load_model(folder: Path, device: torch.device) -> RewardModel:
             precision=card["precision"],
             card=card["fit"],
             input_identity=str(inputs["identity"]),
+            encoder=card.get("encoder"),
             temperature=float(card.get("temperature", 1.0)),
         )
     except (KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:

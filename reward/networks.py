@@ -8,11 +8,10 @@ also the space in which k-centre spreads pairs. Sizes are those of Offline RL-VL
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from episodes.errors import ConfigError
 
 Head = Literal["linear", "tanh", "sigmoid", "relu"]
-NetworkKind = Literal["cnn", "resnet", "state-action"]
+NetworkKind = Literal["cnn", "resnet", "state-action", "encoder"]
 
 
 @dataclass(frozen=True)
@@ -47,12 +46,21 @@ class StateActionConfig:
 
 
 @dataclass(frozen=True)
+class HeadConfig:
+    """A head on the features of a frozen image encoder."""
+
+    hidden: tuple[int, ...] = ()
+    """Widths between features and reward, LeakyReLU after each; none is a linear probe."""
+
+
+@dataclass(frozen=True)
 class NetworkConfig:
     """Shape of one member, and how many there are."""
 
     kind: NetworkKind = "cnn"
     """cnn: convolutions without padding, ReLU. resnet: ResNet-18. state-action: a perceptron on joint states
-    and actions, which looks at no picture."""
+    and actions, which looks at no picture. encoder: a head on the features of a frozen image encoder, see
+    --encoder."""
     kernels: tuple[int, ...] = (5, 3, 3, 3)
     """Of the cnn."""
     channels: tuple[int, ...] = (16, 32, 64, 128)
@@ -73,6 +81,8 @@ class NetworkConfig:
     """ResNet-18."""
     state_action: StateActionConfig = field(default_factory=StateActionConfig)
     """The perceptron on vectors."""
+    probe: HeadConfig = field(default_factory=HeadConfig)
+    """The head on an encoder."""
 
     def __post_init__(self) -> None:
         if not len(self.kernels) == len(self.channels) == len(self.strides) > 0:
@@ -112,26 +122,6 @@ class NetworkConfig:
     def steps(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """(n, segment) rows of the frames whose rewards are summed for each of `rows` (n,)."""
         return rows[:, None] - self.stride * np.arange(self.segment - 1, -1, -1, dtype=np.int64)
-
-
-def network_from_json(found: Mapping[str, Any]) -> NetworkConfig:
-    """What `dataclasses.asdict` made of a NetworkConfig, through JSON; groups that are not there are plain.
-
-    Raises:
-        TypeError: unknown entries.
-    """
-    plain = {name: _tuples(value) for name, value in found.items()}
-    for name, kind in (("resnet", ResNetConfig), ("state_action", StateActionConfig)):
-        if name in plain:
-            entries = {key: _tuples(value) for key, value in plain[name].items()}
-            if entries.get("weights"):
-                entries["weights"] = Path(entries["weights"])
-            plain[name] = kind(**entries)
-    return NetworkConfig(**plain)
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 class RewardNetwork(nn.Module):
@@ -182,6 +172,7 @@ def new_member(config: NetworkConfig, size: tuple[int, ...]) -> RewardNetwork:
         width = body.fc.in_features
         body.fc = nn.Identity()
         return RewardNetwork(body, width, config.head).to(memory_format=torch.channels_last)
-    widths = (*size, *config.state_action.hidden)
+    hidden = config.state_action.hidden if config.kind == "state-action" else config.probe.hidden
+    widths = (*size, *hidden)
     layers = [part for pair in pairwise(widths) for part in (nn.Linear(*pair), nn.LeakyReLU())]
     return RewardNetwork(nn.Sequential(*layers), widths[-1], config.head)

@@ -33,7 +33,7 @@ class RewardEnsemble(nn.Module):
     scale: Tensor
 
     def __init__(self, config: NetworkConfig, box: Box | None, dim: int | None = None) -> None:
-        """For pictures in `box`, or for vectors of length `dim`.
+        """For pictures in `box`, for vectors of length `dim`, or for features (dim,) of pictures in `box`.
 
         Raises:
             ConfigError: pictures too small for the network, or a size that the kind of network has not.
@@ -41,10 +41,8 @@ class RewardEnsemble(nn.Module):
         super().__init__()
         self.config = config
         self.dim = dim
-        if config.of_pictures is not (box is not None and dim is None):
-            raise ConfigError(
-                f"network kind {config.kind!r} takes {'a box' if config.of_pictures else 'dim'}."
-            )
+        if (box is None) is not (config.kind == "state-action") or (dim is None) is not config.of_pictures:
+            raise ConfigError(f"network kind {config.kind!r} does not fit box {box} and dim {dim}.")
         self.box = box if box is not None else Box(0, 0, 0, 0)
         size = (dim,) if dim is not None else (self.box.height, self.box.width)
         self.members = nn.ModuleList(new_member(config, size) for _ in range(config.members))

@@ -140,7 +140,8 @@ def run(config: RoundsConfig, progress: Callable[[int, int], None] | None = None
     device = pick_device(config.model.device)
     show = load_showing(dataset, stream, config.show)
     frames = show.frames
-    inputs = load_inputs(config.model.network, dataset, frames)
+    wanted = config.model
+    inputs = load_inputs(wanted.network, dataset, frames, encoder=wanted.encoder, crop=wanted.crop)
     report = progress or (lambda done, total: None)
     total = 2 * PARTS * len(config.pairs)
     rounds: list[Round] = []

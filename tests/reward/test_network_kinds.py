@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import copy
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 
 from episodes.contract import Source, parse_contract
 from episodes.dataset import Dataset
 from episodes.errors import DatasetError, LabelError
 from episodes.writer import ExtraStream
+from reward.embeddings_open_clip import EncodingConfig, TowerEncoder
+from reward.embeddings_timm import TimmConfig
 from reward.fitting import FittedReward, RewardConfig, fit_reward
 from reward.frames import Frames, load_frames
+from reward.goal_image import ImageEncoderConfig
 from reward.inputs import Inputs, load_inputs, model_inputs, model_rewards
 from reward.model import CARD, load_model, save_model
-from reward.networks import NetworkConfig, StateActionConfig
+from reward.networks import HeadConfig, NetworkConfig, StateActionConfig
 from reward.optimise import OptimiseConfig
 from reward.pairs import LabelledPairs
 from reward.scores import LabelledScores
@@ -83,15 +88,26 @@ KINDS = {
     "cnn": CNN,
     "cnn-tanh": replace(CNN, head="tanh"),
     "cnn-segments": replace(CNN, segment=3),
+    "encoder": NetworkConfig(kind="encoder", members=2, probe=HeadConfig((16,))),
     "resnet": NetworkConfig(kind="resnet", members=2),
     "state-action": NetworkConfig(kind="state-action", members=2),
     "state-action-segments": NetworkConfig(kind="state-action", members=2, segment=3, head="tanh"),
 }
 
 
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> ImageEncoderConfig:
+    """timm's smallest model with random weights: no published weights are reachable from here."""
+    path = tmp_path_factory.mktemp("encoder") / "vit.safetensors"
+    torch.manual_seed(0)
+    save_file(timm.create_model("test_vit", pretrained=False).state_dict(), path)
+    how = EncodingConfig(precision="fp32", devices=("cpu",))
+    return ImageEncoderConfig("timm", timm=TimmConfig("test_vit", path, size=32), how=how)
+
+
 @pytest.fixture(scope="module", params=sorted(KINDS))
-def config(request: pytest.FixtureRequest) -> RewardConfig:
-    return RewardConfig(network=KINDS[request.param], optimise=FIT, device="cpu")
+def config(request: pytest.FixtureRequest, encoder: ImageEncoderConfig) -> RewardConfig:
+    return RewardConfig(network=KINDS[request.param], optimise=FIT, encoder=encoder, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +116,12 @@ def once(world: World, config: RewardConfig) -> FittedReward:
     return fitted(world, config)
 
 
+def looked_at(world: World, config: RewardConfig) -> Inputs:
+    return load_inputs(config.network, world.dataset, world.frames, encoder=config.encoder, crop=config.crop)
+
+
 def fitted(world: World, config: RewardConfig, **more: object):
-    inputs = more.pop("inputs", None) or load_inputs(config.network, world.dataset, world.frames)
+    inputs = more.pop("inputs", None) or looked_at(world, config)
     labels = more.pop("labels", world.pairs)
     return fit_reward(world.frames, labels, config, CPU, stream="front", inputs=inputs, **more)  # type: ignore
 
@@ -181,7 +201,7 @@ def test_labels_and_weights_that_are_no_numbers_are_refused(
     label[3] = np.nan
     with pytest.raises(LabelError, match="1 labels lie outside 0 to 1"):
         fitted(world, config, labels=replace(world.pairs, label=label))
-    inputs = load_inputs(config.network, world.dataset, world.frames).values
+    inputs = looked_at(world, config).values
     broken = replace(once.model, ensemble=copy.deepcopy(once.model.ensemble))
     with torch.no_grad():
         next(iter(broken.ensemble.members[0].parameters())).fill_(float("nan"))
@@ -238,3 +258,30 @@ def test_constant_entries_of_vectors_do_not_blow_up(world: World) -> None:
     found = fitted(world, RewardConfig(network=KINDS["state-action"], optimise=FIT, device="cpu"))
     assert found.model.ensemble.scale[1] == 1.0
     assert found.model.ensemble.mean[1] == 0.25
+
+
+def test_features_of_an_encoder_are_computed_once_and_its_head_alone_is_fitted(
+    world: World, encoder: ImageEncoderConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = RewardConfig(network=KINDS["encoder"], optimise=FIT, encoder=encoder, device="cpu")
+    before = looked_at(world, config)
+    assert before.box is not None
+    assert before.box.height < 40, "the encoder is shown the part in which anything changes"
+    monkeypatch.setattr(TowerEncoder, "encode", lambda *_: pytest.fail("known features are encoded again"))
+    np.testing.assert_array_equal(looked_at(world, config).values, before.values)
+    found = fitted(world, config)
+    sizes = [tuple(p.shape) for p in found.model.ensemble.members[0].parameters()]
+    assert sizes == [(16, before.values.shape[1]), (16,), (1, 16), (1,)]
+
+
+def test_a_head_on_one_encoder_does_not_judge_features_of_another(
+    world: World, encoder: ImageEncoderConfig, tmp_path: Path
+) -> None:
+    config = RewardConfig(network=KINDS["encoder"], optimise=FIT, encoder=encoder, device="cpu")
+    found = fitted(world, config)
+    torch.manual_seed(1)
+    save_file(timm.create_model("test_vit", pretrained=False).state_dict(), tmp_path / "vit.safetensors")
+    timm_config = replace(encoder.timm, checkpoint=tmp_path / "vit.safetensors")
+    other = json.loads(json.dumps(asdict(replace(encoder, timm=timm_config)), default=str))
+    with pytest.raises(DatasetError, match=r"fitted on timm \w+.*, here are timm \w+"):
+        model_rewards(replace(found.model, encoder=other), world.dataset, world.frames)
