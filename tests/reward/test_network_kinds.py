@@ -105,7 +105,14 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> ImageEncoderConfig:
     return ImageEncoderConfig("timm", timm=TimmConfig("test_vit", path, size=32), how=how)
 
 
-@pytest.fixture(scope="module", params=sorted(KINDS))
+LONG = [pytest.mark.long]
+"""ResNet-18 takes most of the suite's time: its short form is the test of resuming below."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=LONG if name == "resnet" else []) for name in sorted(KINDS)],
+)
 def config(request: pytest.FixtureRequest, encoder: ImageEncoderConfig) -> RewardConfig:
     return RewardConfig(network=KINDS[request.param], optimise=FIT, encoder=encoder, device="cpu")
 
@@ -285,3 +292,25 @@ def test_a_head_on_one_encoder_does_not_judge_features_of_another(
     other = json.loads(json.dumps(asdict(replace(encoder, timm=timm_config)), default=str))
     with pytest.raises(DatasetError, match=r"fitted on timm \w+.*, here are timm \w+"):
         model_rewards(replace(found.model, encoder=other), world.dataset, world.frames)
+
+
+def test_resnet_goes_on_where_it_stopped_with_its_running_statistics(world: World, tmp_path: Path) -> None:
+    network = replace(KINDS["resnet"], members=1)
+    brief = replace(FIT, early_stop="none", batch_pairs=4)
+    config = RewardConfig(network=network, optimise=brief, device="cpu", held_out=0.0)
+    few = LabelledPairs(*(column[:5] for column in world.pairs.columns[:3]), np.zeros(5, bool))
+    expected = fitted(world, config, labels=few)
+    checkpoint = tmp_path / "fit.safetensors"
+
+    class Stopped(Exception):
+        pass
+
+    def stop(done: int, total: int) -> None:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        fitted(world, config, labels=few, checkpoint=checkpoint, progress=stop)
+    resumed = fitted(world, config, labels=few, checkpoint=checkpoint)
+    for (name, one), other in zip(weights(expected).items(), weights(resumed).values(), strict=True):
+        np.testing.assert_array_equal(one, other, err_msg=name)
+    assert any("running_mean" in name for name in weights(expected))
