@@ -80,6 +80,7 @@ BENCHES = {
     "label": Verb(
         "bench.label", "LabelBenchConfig", "questions per second to a paid judge, and what kills cost"
     ),
+    "clip": Verb("bench.clip", "ClipBenchConfig", "zero-shot rewards beside the bare forward of open_clip"),
 }
 
 

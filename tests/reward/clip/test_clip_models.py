@@ -192,3 +192,23 @@ def test_precision_follows_the_slowest_device_and_devices_are_checked() -> None:
         pick_devices(("gpu7",))
     with pytest.raises(ConfigError, match="torch sees"):
         pick_devices((f"cuda:{torch.cuda.device_count()}",))
+
+
+def test_the_bench_measures_three_ways_and_judges_its_bounds(
+    arch: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import json
+
+    from bench.clip import ClipBenchConfig, main
+
+    assert main(ClipBenchConfig(model=arch, batch=2, turns=2, height=16, width=16)) == 0
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    figures = report["figures"]
+    assert min(figures[f"{way}_hz"] for way in ("bare_fp32", "bare", "reward")) > 0
+    assert figures["projection_error"] < 1e-6
+    assert figures["feature_cosine_to_fp32"] > 0.999
+    # A model this small is all overhead, so speed is not judged here, but the verdict must follow the bounds.
+    assert report["holds"] is all(
+        bound.get("at_least", -1) <= figures[key] <= bound.get("at_most", float("inf"))
+        for key, bound in report["bounds"].items()
+    )
