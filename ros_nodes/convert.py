@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from builtin_interfaces.msg import Duration
 from numpy.typing import NDArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
@@ -70,25 +69,30 @@ class CommandEncoder:
 
 
 def encode_chunk(
-    chunk: Chunk | None, names: Sequence[str], tick_ns: int, inference_ns: int | None = None
+    chunk: Chunk | None,
+    names: Sequence[str],
+    tick_ns: int,
+    inference_ns: int | None = None,
+    points: list[JointTrajectoryPoint] | None = None,
 ) -> JointTrajectory:
     """`policy/action_chunk`: actions at start + k·period, as offsets from the observation time.
 
     In lock-step the policy answers every tick, with None (no points) where the last chunk still runs, so that
     control knows that nothing new will come for `tick_ns`. `inference_ns` is how long the inference took.
+    `points` are those of an earlier message of as many actions, to be filled anew.
     """
     message = JointTrajectory(joint_names=list(names))
     if chunk is None:
         message.header.frame_id = encode_tags(Source.NONE, tick_ns=tick_ns)
         return message
     offset = chunk.start_ns - chunk.observation_ns
-    message.points = [
-        JointTrajectoryPoint(
-            positions=array.array("d", action.tobytes()),
-            time_from_start=_duration(offset + k * chunk.period_ns),
-        )
-        for k, action in enumerate(np.ascontiguousarray(chunk.actions, dtype=np.float64))
-    ]
+    count, dim = chunk.actions.shape
+    if points is None or len(points) != count:
+        points = [JointTrajectoryPoint(positions=array.array("d", bytes(8 * dim))) for _ in range(count)]
+    for k, point in enumerate(points):
+        np.copyto(writable_view(point, "positions"), chunk.actions[k])
+        set_stamp(point.time_from_start, offset + k * chunk.period_ns)
+    message.points = points
     times = {"observation_ns": chunk.observation_ns, "period_ns": chunk.period_ns, "tick_ns": tick_ns}
     if inference_ns is not None:
         times["inference_ns"] = inference_ns
@@ -124,9 +128,3 @@ class ChunkDecoder:
         actions = np.stack([self._order(message.joint_names, point.positions) for point in message.points])
         start_ns = observation_ns + to_ns(message.points[0].time_from_start)
         return Chunk(observation_ns, start_ns, period_ns, actions, source, times.get("frozen", 0)), tick_ns
-
-
-def _duration(time_ns: int) -> Duration:
-    duration = Duration()
-    set_stamp(duration, time_ns)
-    return duration

@@ -27,7 +27,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.node import Node
 from rclpy.subscription import Subscription
 from std_msgs.msg import String
-from trajectory_msgs.msg import JointTrajectory
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from episodes.align import CausalAligner, NotReady
 from episodes.bags.cdr import read_cdr
@@ -169,6 +169,7 @@ class PolicyNode:
         self._stamps: dict[str, int] = {}
         self._next_ns: int | None = None
         self._last_ns: int | None = None
+        self._points: list[JointTrajectoryPoint] | None = None
 
     def _reset(self, reply: Reply) -> None:
         self._begin()
@@ -289,7 +290,9 @@ class PolicyNode:
         self._next_ns = tick_ns + slot.execute_ns
         # Not in lock-step, where the same episode is the same bytes.
         inference_ns = None if self._lockstep else slot.policy.last_ns
-        self._publisher.publish(encode_chunk(chunk, names, tick_ns, inference_ns))
+        message = encode_chunk(chunk, names, tick_ns, inference_ns, self._points)
+        self._publisher.publish(message)
+        self._points = message.points
         self._refusals.fresh(time.monotonic_ns(), answered=True)
 
     def _plan(self, observation: Mapping[str, Array], observation_ns: int, tick_ns: int) -> Chunk:

@@ -61,8 +61,14 @@ class StreamTopics:
         self._jpeg.header.frame_id = frame_id
         self._frame_id = frame_id
         self._view: NDArray[Any] | None = None
+        self._held: NDArray[Any] | None = None
         self.jpegs = 0
         """How many pictures were encoded."""
+
+    def hold(self, pixels: NDArray[Any]) -> None:
+        """Copy a picture into the message ahead: `publish` of the same array has only to send it."""
+        np.copyto(self._prepared(pixels, encoding_of(pixels)), pixels)
+        self._held = pixels
 
     def publish(
         self, pixels: NDArray[Any], stamp_ns: int, intrinsics: Intrinsics | None, jpeg_quality: int
@@ -70,9 +76,11 @@ class StreamTopics:
         """Publish one picture, (H, W, C), with its calibration; all of it stamped `stamp_ns`."""
         encoding = encoding_of(pixels)
         if self._raw.get_subscription_count():
-            np.copyto(self._prepared(pixels, encoding), pixels)
+            if pixels is not self._held:
+                self.hold(pixels)
             set_stamp(self._image.header.stamp, stamp_ns)
             self._raw.publish(self._image)
+        self._held = None
         if self._compressed is not None and self._compressed.get_subscription_count():
             self._jpeg.format = jpeg_format(encoding)
             data = array.array("B")
