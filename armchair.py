@@ -77,6 +77,7 @@ BENCHES = {
     "reward-models": Verb(
         "bench.reward_models", "RewardModelsConfig", "what each part of the reward recipe does"
     ),
+    "sim": Verb("bench.sim", "SimBenchConfig", "soft bodies against real time, and their pictures"),
     "label": Verb(
         "bench.label", "LabelBenchConfig", "questions per second to a paid judge, and what kills cost"
     ),

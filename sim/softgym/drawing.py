@@ -124,22 +124,22 @@ class Canvas:
         if self._parts.as_balls:
             self._points("cloth", self._parts.cloth[0] * self._parts.cloth[1], p.T)
             return
-        grid = p.T.reshape(rows, columns, 3)
-        across = np.empty_like(grid)
-        down = np.empty_like(grid)
-        across[:, 1:-1], across[:, 0], across[:, -1] = (
-            grid[:, 2:] - grid[:, :-2], grid[:, 1] - grid[:, 0], grid[:, -1] - grid[:, -2],
-        )  # fmt: skip
-        down[1:-1], down[0], down[-1] = grid[2:] - grid[:-2], grid[1] - grid[0], grid[-1] - grid[-2]
-        normal = np.cross(down, across)
-        normal *= _SIDE_M / np.maximum(np.linalg.norm(normal, axis=2, keepdims=True), 1e-12)
-        # A smaller cloth than the model's largest: what is left over collapses into its last row and column.
-        r = np.minimum(np.arange(self._parts.cloth[0]), rows - 1)[:, None]
-        c = np.minimum(np.arange(self._parts.cloth[1]), columns - 1)[None, :]
-        vertices = self._data.flexvert_xpos
-        half = len(vertices) // 2
-        vertices[:half] = (grid + normal)[r, c].reshape(-1, 3)
-        vertices[half:] = (grid - normal)[r, c].reshape(-1, 3)
+        grid = p.reshape(3, rows, columns)
+        ax, ay, az = across = np.empty_like(grid)
+        across[:, :, 1:-1] = grid[:, :, 2:] - grid[:, :, :-2]
+        across[:, :, 0], across[:, :, -1] = grid[:, :, 1] - grid[:, :, 0], grid[:, :, -1] - grid[:, :, -2]
+        dx, dy, dz = down = np.empty_like(grid)
+        down[:, 1:-1] = grid[:, 2:] - grid[:, :-2]
+        down[:, 0], down[:, -1] = grid[:, 1] - grid[:, 0], grid[:, -1] - grid[:, -2]
+        normal = np.stack([dy * az - dz * ay, dz * ax - dx * az, dx * ay - dy * ax])
+        normal *= _SIDE_M / np.sqrt((normal * normal).sum(axis=0) + 1e-24)
+        sides = np.stack([grid + normal, grid - normal])
+        if shape != self._parts.cloth:
+            # A smaller cloth than the model's largest: the rest collapses into its last row and column.
+            r = np.minimum(np.arange(self._parts.cloth[0]), rows - 1)[:, None]
+            c = np.minimum(np.arange(self._parts.cloth[1]), columns - 1)[None, :]
+            sides = sides[:, :, r, c]
+        self._data.flexvert_xpos[:] = sides.transpose(0, 2, 3, 1).reshape(-1, 3)
 
     def _place_water(self, p: Vector) -> None:
         if self._parts.as_balls:

@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.pbd.body import Body, Solid
-from sim.softgym.pickers import DELTA_M, PickerConfig, Pickers
+from sim.softgym.moves import picker_actions
+from sim.softgym.pickers import PickerConfig, Pickers
 from sim.softgym.scene import Camera, Look
 from sim.softgym.settle import centre_over_origin, random_picks
-from sim.softgym.task import Actions, Initial, Score, point_names
+from sim.softgym.task import Initial, Score, point_names
 
 Vector = NDArray[np.float64]
 
@@ -39,14 +40,6 @@ CAMERAS = {
     "side": Camera((0.0, 0.45, 0.65), 0.0, -0.6),
 }
 _PICKERS = PickerConfig(2, 0.02, 0.025, (-0.35, 0.0, -0.35), (0.35, 0.3, 0.35))
-
-
-def picker_actions(number: int, repeat: int) -> Actions:
-    """Per picker a way (m per simulator step) and a flag."""
-    names = [f"picker{i}_{part}" for i in range(number) for part in ("dx", "dy", "dz", "hold")]
-    lower = np.tile([-DELTA_M, -DELTA_M, -DELTA_M, 0.0], number)
-    upper = np.tile([DELTA_M, DELTA_M, DELTA_M, 1.0], number)
-    return Actions(tuple(names), lower, upper, repeat)
 
 
 class RopeFlatten:
