@@ -24,7 +24,7 @@ class PicturesConfig:
     """Draw the tasks, one PNG each: first camera at the beginning, in the middle and at the end, then the
     second camera."""
 
-    folder: Path
+    folder: tyro.conf.Positional[Path]
     """Where the pictures go."""
     tasks: tuple[str, ...] = tuple(name for name in TASKS if not name.endswith(("-full", "PPP")))
     """Which tasks."""
