@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,43 +15,16 @@ from torch import Tensor
 
 from episodes.contract import Contract
 from episodes.errors import ConfigError, DatasetError
-from policy.normalise import STD_FLOOR, ActionRange, Normaliser
+from policy.normalise import STD_FLOOR
+from policy.pictures import Pictures
 from policy.prepared import Demo, Prepared, read_prepared
+from policy.settings import require
+from policy.transitions import Transitions, action_chunks, n_step, segment_ends
+
+__all__ = ["BLIND", "DataConfig", "OfflineData", "Transitions", "load_data"]
 
 BLIND = ("random", "zero", "constant")
 """Rewards for ablations that need no reward in the file."""
-
-
-class Transitions(NamedTuple):
-    """N transitions (s, a, r, s′), or a batch of them. float32, first axis N.
-
-    Bootstrapping stops at `terminated` only: where an episode was merely cut off, s′ still has a value.
-    """
-
-    observations: Tensor
-    """s, (N, D)."""
-    actions: Tensor
-    """a, (N, dim)."""
-    rewards: Tensor
-    """r, (N,), of the frame that was reached."""
-    next_observations: Tensor
-    """s′, (N, D)."""
-    terminated: Tensor
-    """(N,), 1 where the task ended with this transition."""
-    truncated: Tensor
-    """(N,), 1 where only the recording ended with it."""
-
-    def to(self, device: torch.device) -> Transitions:
-        """The same transitions on another device."""
-        return Transitions(*(tensor.to(device) for tensor in self))
-
-    def scaled(self, normaliser: Normaliser, action_range: ActionRange) -> Transitions:
-        """As the networks see them: observations normalised, actions in [-1, 1]."""
-        return self._replace(
-            observations=normaliser(self.observations),
-            actions=action_range.to_unit(self.actions),
-            next_observations=normaliser(self.next_observations),
-        )
 
 
 @dataclass(frozen=True)
@@ -60,8 +33,14 @@ class DataConfig:
 
     files: tuple[Path, ...]
     """Prepared files (`armchair prepare`) of robots with one interface; several are chained."""
+    prior: tuple[Path, ...] = ()
+    """Further prepared files, of other tasks: their transitions are learned from with the lowest reward,
+    0."""
+    weights: tuple[float, ...] = ()
+    """How often each file is drawn from, those of `files` first, then those of `prior`; only their ratios
+    count. Left out, every transition is drawn equally often."""
     streams: tuple[str, ...] = ("state",)
-    """Vector streams of the contract that the policy sees, side by side in this order."""
+    """Streams of the contract that the policy sees: vectors, side by side in this order, and cameras."""
     reward: str = "truth"
     """Whose reward: truth, a labeller by name, prepared (the file's own), or random, zero, constant (1),
     average (the mean of the file's own). Transitions without a valid label are left out."""
@@ -71,6 +50,20 @@ class DataConfig:
     """Seed of the random reward."""
     std_floor: float = STD_FLOOR
     """Smallest standard deviation that an observation entry is divided by, in the entry's own unit."""
+    n_step: int = 1
+    """Rewards that are added up, discounted, before the value of the state behind them is asked for."""
+    expert: str = "success"
+    """Which episodes ORIL and GAIL imitate: success for those whose outcome that is, or the name of a mask of
+    the prepared files. Others do not look at it."""
+
+    def __post_init__(self) -> None:
+        require(self.n_step >= 1, "data.n-step", self.n_step, "give 1 or more")
+        require(
+            not self.weights or (min(self.weights) >= 0 and max(self.weights) > 0),
+            "data.weights",
+            self.weights,
+            "give numbers from 0 on, one of them above 0",
+        )
 
 
 @dataclass(frozen=True)
@@ -80,7 +73,12 @@ class OfflineData:
     train: Transitions
     valid: Transitions | None
     streams: dict[str, int]
-    """Width of every stream, in the order in which they stand side by side."""
+    """Width of every vector stream, in the order in which they stand side by side."""
+    cameras: dict[str, tuple[int, int, int]]
+    """(H, W, C) of every camera, in order."""
+    pictures: Pictures | None
+    weights: Tensor | None
+    """(N,), how often each training transition is drawn; None for all alike."""
     contract: Contract
     episodes: tuple[int, int]
     """Episodes to train on and to validate on."""
@@ -95,28 +93,41 @@ class OfflineData:
     """(D,) of the training observations, without a floor."""
     sha256: str
     """Hash over all transitions and the contract's interface: the same data, however it is stored."""
-
-    @property
-    def observation_dim(self) -> int:
-        return sum(self.streams.values())
+    tower_sha256: str | None = None
+    """Hash of the frozen tower whose features stand behind the vectors; None without one."""
 
 
-def load_data(config: DataConfig) -> OfflineData:
+def load_data(
+    config: DataConfig, *, discount: float = 1.0, chunk: int = 1, experts: bool = False
+) -> OfflineData:
     """Read, chain and check the prepared files.
 
+    Args:
+        discount: γ of the algorithm, for n-step returns.
+        chunk: actions per transition that the algorithm wants to see.
+        experts: mark the transitions of expert episodes; there has to be one to train on.
+
     Raises:
-        ConfigError: no file or stream was given, or one twice.
+        ConfigError: no file or stream was given, or one twice, or not one weight per file.
         DatasetError: a file is wrong, the files do not fit together, nothing is left to train on, or the
             reward never changes.
     """
-    for key, values in (("files", config.files), ("streams", config.streams)):
+    every = (*config.files, *config.prior)
+    for key, values in (("files", config.files), ("streams", config.streams), ("prior", every)):
         if not values or len(set(values)) < len(values):
             raise ConfigError(f"--data.{key} {list(map(str, values))}: give at least one, and none twice.")
+    if config.weights and len(config.weights) != len(every):
+        raise ConfigError(
+            f"--data.weights {list(config.weights)}: there are {len(every)} files; give one weight for each."
+        )
     wanted = {"average": "prepared", **dict.fromkeys(BLIND)}.get(config.reward, config.reward)
-    parts = [read_prepared(path, config.streams, wanted) for path in config.files]
-    _check_same_interface(parts, config.files)
-    train = [demo for part in parts for demo in part.train]
-    valid = [demo for part in parts for demo in part.valid if len(demo)]
+    expert = config.expert if experts else None
+    parts = [read_prepared(path, config.streams, wanted, expert=expert) for path in config.files]
+    parts += [read_prepared(path, config.streams, None, expert=expert) for path in config.prior]
+    _check_same_interface(parts, every)
+    tasks = parts[: len(config.files)]
+    train = [demo for part in tasks for demo in part.train]
+    valid = [demo for part in tasks for demo in part.valid if len(demo)]
     unlabelled = sum(demo.unlabelled for demo in train)
     if unlabelled and not sum(map(len, train)):
         raise DatasetError(
@@ -129,14 +140,27 @@ def load_data(config: DataConfig) -> OfflineData:
             "dataset anew with a smaller validation fraction and run `armchair prepare` again."
         )
     rewards, reward_range = _rewards(config, train, valid)
+    of_demo = {id(demo): reward for demo, reward in zip([*train, *valid], rewards, strict=True)}
+    pictures, starts = _pictures(parts)
+    stack = _Stack(of_demo, starts, config.n_step, discount, chunk, experts)
+    train = [demo for part in parts for demo in part.train]
+    valid = [demo for part in parts for demo in part.valid if len(demo)]
     observations = np.concatenate([demo.observations for demo in train])
     contract = parts[0].contract
-    transitions = _stack(train, rewards[: len(train)])
-    held_out = _stack(valid, rewards[len(train) :]) if valid else None
+    transitions = stack(parts, [part.train for part in parts])
+    if experts and transitions.expert is not None and not transitions.expert.any():
+        raise DatasetError(
+            f"{', '.join(map(str, every))}: no episode to train on is an expert's (--data.expert "
+            f"{config.expert}). Give outcomes to the episodes, or name another mask."
+        )
+    held_out = stack(parts, [[d for d in part.valid if len(d)] for part in parts]) if valid else None
     return OfflineData(
         train=transitions,
         valid=held_out,
         streams=parts[0].streams,
+        cameras=parts[0].cameras,
+        pictures=pictures,
+        weights=_row_weights(config, parts),
         contract=contract,
         episodes=(len(train), len(valid)),
         reward_range=reward_range,
@@ -144,8 +168,26 @@ def load_data(config: DataConfig) -> OfflineData:
         unlabelled=unlabelled,
         mean=observations.mean(axis=0, dtype=np.float64),
         std=observations.std(axis=0, dtype=np.float64),
-        sha256=_hash(contract, transitions, held_out),
+        sha256=_hash(contract, pictures, transitions, held_out),
     )
+
+
+def _pictures(parts: Sequence[Prepared]) -> tuple[Pictures | None, list[int]]:
+    """The pictures of all files, and where those of each begin."""
+    files = [part.pictures for part in parts if part.pictures is not None]
+    if not files:
+        return None, [0] * len(parts)
+    pictures = Pictures(files)
+    return pictures, pictures.starts.tolist()
+
+
+def _row_weights(config: DataConfig, parts: Sequence[Prepared]) -> Tensor | None:
+    """(N,) of the training transitions: a file's weight is shared among its rows."""
+    if not config.weights:
+        return None
+    counts = [sum(map(len, part.train)) for part in parts]
+    each = [w / n if n else 0.0 for w, n in zip(config.weights, counts, strict=True)]
+    return torch.from_numpy(np.repeat(each, counts))
 
 
 def _check_same_interface(parts: Sequence[Prepared], files: Sequence[Path]) -> None:
@@ -194,17 +236,55 @@ def _rewards(
     return rewards, (low, high)
 
 
-def _stack(demos: Sequence[Demo], rewards: Sequence[NDArray[np.float64]]) -> Transitions:
-    def tensor(arrays: Sequence[NDArray[np.generic]]) -> Tensor:
-        return torch.from_numpy(np.concatenate(arrays).astype(np.float32))
+@dataclass(frozen=True)
+class _Stack:
+    """Puts the demos of all files behind one another."""
 
-    return Transitions(
-        observations=tensor([demo.observations for demo in demos]),
-        actions=tensor([demo.actions for demo in demos]),
-        rewards=tensor(rewards),
-        next_observations=tensor([demo.next_observations for demo in demos]),
-        terminated=tensor([demo.terminated for demo in demos]),
-        truncated=tensor([demo.truncated for demo in demos]),
+    rewards: Mapping[int, NDArray[np.float64]]
+    """By the demo's id; demos of prior files have none."""
+    starts: Sequence[int]
+    """The first row of each file's pictures."""
+    n_step: int
+    discount: float
+    chunk: int
+    experts: bool
+
+    def __call__(self, parts: Sequence[Prepared], demos: Sequence[Sequence[Demo]]) -> Transitions:
+        columns = [
+            self._columns(demo, start, bool(part.cameras))
+            for part, start, some in zip(parts, self.starts, demos, strict=False)
+            for demo in some
+        ]
+        return Transitions(**{name: _column([c[name] for c in columns]) for name in Transitions._fields})
+
+    def _columns(self, demo: Demo, first_frame: int, pictures: bool) -> dict[str, NDArray[Any] | None]:
+        ends = segment_ends(demo.ticks, demo.terminated, demo.truncated)
+        reward = self.rewards.get(id(demo), np.zeros(len(demo)))
+        returns, last = n_step(reward, ends, self.n_step, self.discount)
+        chunks, recorded = action_chunks(demo.actions, ends, self.chunk)
+        return {
+            "observations": demo.observations,
+            "actions": demo.actions,
+            "rewards": returns,
+            "next_observations": demo.next_observations[last],
+            "terminated": demo.terminated[last],
+            "truncated": demo.truncated[last],
+            "steps": (last - np.arange(len(demo)) + 1.0) if self.n_step > 1 else None,
+            "chunks": chunks if self.chunk > 1 else None,
+            "chunk_valid": recorded if self.chunk > 1 else None,
+            "expert": np.full(len(demo), demo.expert) if self.experts else None,
+            "frames": first_frame + demo.frames if pictures else None,
+            "next_frames": first_frame + demo.frames[last] if pictures and self.n_step > 1 else None,
+        }
+
+
+def _column(arrays: Sequence[NDArray[Any] | None]) -> Tensor | None:
+    present = [array for array in arrays if array is not None]
+    if not present:
+        return None
+    whole = np.concatenate(present)
+    return torch.from_numpy(
+        whole if whole.dtype == np.int64 and whole.ndim == 1 else whole.astype(np.float32)
     )
 
 
@@ -213,10 +293,13 @@ def _outside(demos: Sequence[Demo], contract: Contract) -> int:
     return sum(int(((demo.actions < lower) | (demo.actions > upper)).any(axis=1).sum()) for demo in demos)
 
 
-def _hash(contract: Contract, *parts: Transitions | None) -> str:
+def _hash(contract: Contract, pictures: Pictures | None, *parts: Transitions | None) -> str:
     digest = hashlib.sha256(contract.interface_sha256.encode())
     for part in parts:
-        for tensor in part or ():
-            digest.update(repr(tuple(tensor.shape)).encode())
-            digest.update(tensor.numpy().tobytes())
+        for name, tensor in (part or Transitions(*[None] * 6))._asdict().items():
+            if tensor is not None and not name.endswith("frames"):
+                digest.update(repr(tuple(tensor.shape)).encode())
+                digest.update(tensor.numpy().tobytes())
+        if pictures is not None and part is not None and part.frames is not None:
+            digest.update(pictures.sha256(part.frames.numpy()).encode())
     return digest.hexdigest()

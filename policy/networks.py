@@ -1,18 +1,14 @@
-"""Networks that the algorithms compose: plain and ensembled perceptrons, and policies over [-1, 1]."""
+"""Perceptrons that the algorithms compose, alone and as ensembles in one batched product."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-
-LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
-"""Bounds of a Gaussian policy's log standard deviation, as in the IQL reference code."""
-
-_HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
 
 class MLP(nn.Sequential):
@@ -71,78 +67,85 @@ class EnsembleLayerNorm(nn.Module):
         return torch.addcmul(self.bias, nn.functional.layer_norm(x, x.shape[-1:]), self.weight)
 
 
+class Pass(NamedTuple):
+    """What one pass through an `EnsembleMLP` of m members gives for B rows."""
+
+    out: Tensor
+    """(m, B, out)."""
+    last: Tensor
+    """φ, the features that the last linear layer reads, (m, B, width)."""
+    mean: Tensor | None
+    """μ of the bottleneck, (m, B, K); None without one."""
+    log_std: Tensor | None
+    """log σ of the bottleneck, (m, B, K)."""
+
+
 class EnsembleMLP(nn.Module):
-    """`members` independent perceptrons over the same input: (B, in) to (members, B, out)."""
+    """`members` independent perceptrons over one input, (B, in), or over one each, (members, B, in).
+
+    `layer_norm` and `dropout` as in `MLP`. `bottleneck` K > 0 lets the first hidden layer end in a Gaussian
+    of K numbers from which the rest has to go on: drawn while training (and `noise` is on), its mean
+    otherwise. `residual` makes every hidden layer but the first a block h + W₂ ReLU(W₁ norm(h)); all widths
+    are then the same.
+    """
 
     def __init__(
-        self, members: int, in_dim: int, hidden: Sequence[int], out_dim: int, *, layer_norm: bool = False
+        self,
+        members: int,
+        in_dim: int,
+        hidden: Sequence[int],
+        out_dim: int,
+        *,
+        layer_norm: bool = False,
+        dropout: float = 0.0,
+        bottleneck: int = 0,
+        residual: bool = False,
     ) -> None:
         super().__init__()
         self.members = members
-        widths = pairwise((in_dim, *hidden, out_dim))
+        self.dropout = dropout
+        self.residual = residual
+        widths = list(pairwise((in_dim, *hidden, out_dim)))
+        if bottleneck:
+            widths[1] = (bottleneck, widths[1][1])
         self.layers = nn.ModuleList(EnsembleLinear(members, i, o) for i, o in widths)
         self.norms = nn.ModuleList(
             EnsembleLayerNorm(members, width) if layer_norm else nn.Identity() for width in hidden
         )
+        self.noise = True
+        self.narrow = EnsembleLinear(members, hidden[0], 2 * bottleneck) if bottleneck else None
+        self.second = nn.ModuleList(EnsembleLinear(members, w, w) for w in hidden[1:] if residual)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.expand(self.members, *x.shape)
-        *body, head = self.layers
-        for layer, norm in zip(body, self.norms, strict=True):
-            x = norm(layer(x)).relu()
-        return head(x)
+        return self.full(x).out
 
+    def full(self, x: Tensor) -> Pass:
+        """The output, and what regularisers look at."""
+        if x.ndim == 2:
+            x = x.expand(self.members, *x.shape)
+        return self.rest(self.layers[0](x) if len(self.norms) else x)
 
-class TwinQ(nn.Module):
-    """Two independent action values, Q₁ and Q₂: (B, observation), (B, action) to (2, B)."""
+    def rest(self, h: Tensor) -> Pass:
+        """What follows the first layer's product, (members, B, width)."""
+        mean = log_std = None
+        if len(self.norms):
+            h = self._residual(h) if self.residual else self._hidden(h, 0)
+            if self.narrow is not None:
+                mean, log_std = self.narrow(h).chunk(2, dim=-1)
+                h = mean + log_std.exp() * torch.randn_like(mean) if self.noise and self.training else mean
+            for number in range(1, 1 if self.residual else len(self.norms)):
+                h = self._hidden(self.layers[number](h), number)
+        return Pass(self.layers[-1](h), h, mean, log_std)
 
-    def __init__(
-        self, observation_dim: int, action_dim: int, hidden: Sequence[int], *, layer_norm: bool = False
-    ) -> None:
-        super().__init__()
-        self.ensemble = EnsembleMLP(2, observation_dim + action_dim, hidden, 1, layer_norm=layer_norm)
+    def _hidden(self, h: Tensor, number: int) -> Tensor:
+        h = self.norms[number](h).relu()
+        return nn.functional.dropout(h, self.dropout, self.training) if self.dropout else h
 
-    def forward(self, observations: Tensor, actions: Tensor) -> Tensor:
-        return self.ensemble(torch.cat((observations, actions), dim=-1)).squeeze(-1)
-
-
-class GaussianPolicy(nn.Module):
-    """π(a|s) = N(tanh(MLP(s)), σ²) with one learned σ per action entry, the same in every state.
-
-    The mean lies in [-1, 1]; the density is that of the plain Gaussian, without a change of variables.
-    """
-
-    def __init__(
-        self, observation_dim: int, action_dim: int, hidden: Sequence[int], *, dropout: float = 0.0
-    ) -> None:
-        super().__init__()
-        self.mean = MLP(observation_dim, hidden, action_dim, dropout=dropout)
-        self.log_std = nn.Parameter(torch.zeros(action_dim))
-
-    def forward(self, observations: Tensor) -> Tensor:
-        """The mean (B, action_dim), which is the action at deployment."""
-        return self.mean(observations).tanh()
-
-    def imitation_loss(self, observations: Tensor, actions: Tensor) -> Tensor:
-        """−log π(a|s) of each row, shape (B,)."""
-        log_std = self.log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
-        scaled = (actions - self(observations)) * (-log_std).exp()
-        return (0.5 * scaled.square() + (log_std + _HALF_LOG_TWO_PI)).sum(dim=-1)
-
-
-class DeterministicPolicy(nn.Module):
-    """a = tanh(MLP(s)), imitated by squared error."""
-
-    def __init__(
-        self, observation_dim: int, action_dim: int, hidden: Sequence[int], *, dropout: float = 0.0
-    ) -> None:
-        super().__init__()
-        self.mean = MLP(observation_dim, hidden, action_dim, dropout=dropout)
-
-    def forward(self, observations: Tensor) -> Tensor:
-        """The action (B, action_dim)."""
-        return self.mean(observations).tanh()
-
-    def imitation_loss(self, observations: Tensor, actions: Tensor) -> Tensor:
-        """‖π(s) − a‖² of each row, shape (B,)."""
-        return (self(observations) - actions).square().sum(dim=-1)
+    def _residual(self, h: Tensor) -> Tensor:
+        # The first norm stands before the last ReLU: it is the only one that no block has.
+        for number, second in enumerate(self.second, start=1):
+            inner = self.layers[number](self.norms[number](h)).relu()
+            if self.dropout:
+                inner = nn.functional.dropout(inner, self.dropout, self.training)
+            h = h + second(inner)
+        return self.norms[0](h).relu()

@@ -6,12 +6,13 @@
                            label_valid/<labeller> (T,)
     mask/train, mask/valid names of demos
 
-Without masks every demo is trained on. Only what is asked for has to be there.
+Without masks every demo is trained on. Only what is asked for has to be there. Pictures are not read but
+found: they stay in the file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from numpy.typing import NDArray
 
 from episodes.contract import Contract, parse_contract
 from episodes.errors import DatasetError, did_you_mean
+from episodes.frames import Maps, hdf5_frames
+from policy.pictures import FilePictures
 
 PREPARE_ANEW = "Write the file anew with `armchair prepare`."
 
@@ -46,6 +49,12 @@ class Demo:
     """(T,): the task ended here, nothing comes after."""
     truncated: NDArray[np.bool_]
     """(T,): only the recording ended here."""
+    ticks: NDArray[np.int64]
+    """(T,): which transition of the episode each row is; numbers are missing where rows were left out."""
+    frames: NDArray[np.int64]
+    """(T,): the row of its pictures in the file's `FilePictures`."""
+    expert: bool
+    """Whether the episode is among the named experts."""
     unlabelled: int
     """Transitions left out for want of a reward."""
 
@@ -59,17 +68,23 @@ class Prepared:
 
     contract: Contract
     streams: dict[str, int]
-    """Width of every stream that was read, in order."""
+    """Width of every vector stream that was read, in order."""
+    cameras: dict[str, tuple[int, int, int]]
+    """(H, W, C) of every picture stream, in order."""
+    pictures: FilePictures | None
     train: list[Demo]
     valid: list[Demo]
 
 
-def read_prepared(path: Path, streams: Sequence[str], reward: str | None) -> Prepared:
+def read_prepared(
+    path: Path, streams: Sequence[str], reward: str | None, *, expert: str | None = None
+) -> Prepared:
     """Read a prepared file.
 
     Args:
-        streams: vector streams of the contract, put side by side in this order.
+        streams: streams of the contract; vectors are put side by side in this order.
         reward: the labeller whose rewards are read; "prepared" for the file's own `rewards`, None for zeros.
+        expert: "success" for episodes whose outcome that is, or the name of a mask of the file.
 
     Raises:
         DatasetError: naming file, group, dataset, step and what to do: no HDF5 file, nothing in it, a dataset
@@ -83,14 +98,17 @@ def read_prepared(path: Path, streams: Sequence[str], reward: str | None) -> Pre
             "wrote."
         ) from error
     with file:
-        return _Reader(path, file, tuple(streams), reward).read()
+        return _Reader(path, file, tuple(streams), reward, expert).read()
 
 
 class _Reader:
-    def __init__(self, path: Path, file: h5py.File, streams: tuple[str, ...], reward: str | None) -> None:
+    def __init__(
+        self, path: Path, file: h5py.File, streams: tuple[str, ...], reward: str | None, expert: str | None
+    ) -> None:
         self.path = path
         self.file = file
         self.reward = reward
+        self.expert = expert
         data = file.get("data")
         if not isinstance(data, h5py.Group) or not any(name.startswith("demo_") for name in data):
             raise DatasetError(
@@ -105,16 +123,21 @@ class _Reader:
                 f"actions are unknown. {PREPARE_ANEW}"
             )
         self.contract = parse_contract(text, f"{path} (attribute contract)")
-        self.streams = {name: self._width(name) for name in streams}
-        if not self.streams:
+        shapes = {name: self._shape(name) for name in streams}
+        self.streams = {name: shape[0] for name, shape in shapes.items() if len(shape) == 1}
+        self.cameras = {name: shape for name, shape in shapes.items() if len(shape) == 3}
+        if not shapes:
             known = ", ".join(self.contract.observations)
             raise DatasetError(f"{path}: no stream was asked for; known: {known}.")
 
     def read(self) -> Prepared:
-        demos = {
-            name: self._demo(name)
-            for name in sorted((n for n in self.data if n.startswith("demo_")), key=_number)
-        }
+        names = sorted((n for n in self.data if n.startswith("demo_")), key=_number)
+        experts = self._experts(names)
+        demos: dict[str, Demo] = {}
+        rows = 0
+        for name in names:
+            demos[name] = self._demo(name, rows, name in experts)
+            rows += len(demos[name]) + demos[name].unlabelled
         masks = {split: self._mask(split, demos) for split in ("train", "valid")}
         train = list(demos) if masks["train"] is None else masks["train"]
         valid = masks["valid"] or []
@@ -127,25 +150,76 @@ class _Reader:
         return Prepared(
             self.contract,
             self.streams,
+            self.cameras,
+            self._pictures(demos) if self.cameras else None,
             [demos[name] for name in train if name not in both],
             [demos[name] for name in valid],
         )
 
-    def _width(self, name: str) -> int:
+    def _shape(self, name: str) -> tuple[int, ...]:
+        """(width,) of a vector stream or (H, W, C) of a camera."""
         stream = self.contract.observations.get(name)
         if stream is None:
             raise DatasetError(
                 f"{self.path}: its contract has no observation stream {name!r}; "
                 f"{did_you_mean(name, self.contract.observations)}"
             )
-        if stream.is_image or len(stream.shape) != 1:
+        if stream.is_image:
+            if len(stream.shape) != 3 or stream.dtype != "uint8":
+                raise DatasetError(
+                    f"{self.path}: pictures of stream {name!r} are {stream.dtype} {list(stream.shape)}; "
+                    "these networks take uint8 [height, width, channels]. Choose other streams with "
+                    "--data.streams."
+                )
+        elif len(stream.shape) != 1:
             raise DatasetError(
                 f"{self.path}: stream {name!r} has the shape {list(stream.shape)}; these networks take "
-                "vectors only. Choose vector streams with --data.streams."
+                "vectors and pictures. Choose other streams with --data.streams."
             )
-        return int(stream.shape[0])
+        return tuple(int(size) for size in stream.shape)
 
-    def _mask(self, split: str, demos: dict[str, Demo]) -> list[str] | None:
+    def _pictures(self, demos: dict[str, Demo]) -> FilePictures:
+        lengths = [len(demo) + demo.unlabelled for demo in demos.values()]
+        maps = Maps()
+        sides = []
+        for kind in ("obs", "next_obs"):
+            for camera, shape in self.cameras.items():
+                for name in demos:
+                    found = self.data[name].get(f"{kind}/{camera}")
+                    if not isinstance(found, h5py.Dataset):
+                        raise DatasetError(
+                            f"{self.path}: data/{name}/{kind}/{camera} is missing. Put the stream in with "
+                            f"`armchair prepare --streams … {camera}`."
+                        )
+                    if found.shape[1:] != shape or found.dtype != np.uint8:
+                        raise DatasetError(
+                            f"{self.path}: data/{name}/{kind}/{camera} has pictures of {found.dtype} "
+                            f"{list(found.shape[1:])}, the contract says uint8 {list(shape)}. {PREPARE_ANEW}"
+                        )
+            sides.append(
+                tuple(
+                    hdf5_frames(self.path, [self.data[n][f"{kind}/{camera}"] for n in demos], lengths, maps)
+                    for camera in self.cameras
+                )
+            )
+        return FilePictures(sides[0], sides[1], sum(lengths))
+
+    def _experts(self, names: list[str]) -> set[str]:
+        """The demos that are called expert."""
+        if self.expert is None:
+            return set()
+        if self.expert == "success":
+            return {n for n in names if self.data[n].attrs.get("outcome") == "success"}
+        mask = self._mask(self.expert, dict.fromkeys(names))
+        if mask is None:
+            raise DatasetError(
+                f"{self.path}: there is no mask/{self.expert}, so it is unknown which episodes are "
+                "expert. Name a mask of the file with --data.expert, or take success for episodes with "
+                "this outcome."
+            )
+        return set(mask)
+
+    def _mask(self, split: str, demos: Mapping[str, object]) -> list[str] | None:
         mask = self.file.get(f"mask/{split}")
         if mask is None:
             return None
@@ -157,13 +231,13 @@ class _Reader:
                 )
         return names
 
-    def _demo(self, name: str) -> Demo:
+    def _demo(self, name: str, first: int, expert: bool) -> Demo:
         group = self.data[name]
         steps = len(self._array(group, "actions", self.contract.action_dim))
 
         def side_by_side(kind: str) -> NDArray[np.float32]:
             parts = [self._array(group, f"{kind}/{s}", width, steps) for s, width in self.streams.items()]
-            return np.concatenate(parts, axis=1).astype(np.float32)
+            return np.concatenate([np.zeros((steps, 0)), *parts], axis=1).astype(np.float32)
 
         rewards, valid = self._rewards(group, steps)
         demo = Demo(
@@ -174,6 +248,9 @@ class _Reader:
             rewards=rewards[valid],
             terminated=self._array(group, "terminated", None, steps)[valid].astype(np.bool_),
             truncated=self._array(group, "truncated", None, steps)[valid].astype(np.bool_),
+            ticks=np.flatnonzero(valid),
+            frames=first + np.flatnonzero(valid),
+            expert=expert,
             unlabelled=int((~valid).sum()),
         )
         if steps == 0:

@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from policy.data import Transitions
+from policy.observations import ObservationSpace
 from policy.training import Learner, Metrics
+from policy.transitions import Experts, Transitions
 
 Observation = Mapping[str, NDArray[Any]]
 """One array per stream of the contract, in the contract's units, without a batch axis."""
@@ -68,7 +69,7 @@ class PolicyLearner(Learner[Transitions], Protocol):
 
     @property
     def policy(self) -> nn.Module:
-        """Normalised observations (B, observation_dim) to actions (B, action_dim) in [-1, 1]."""
+        """Observations of B rows to actions (B, chunk · action_dim) in [-1, 1]."""
         ...
 
     def validate(self, batch: Transitions) -> Metrics:
@@ -89,7 +90,14 @@ class AlgorithmConfig(Protocol):
         """False for an algorithm that learns from recordings without any reward."""
         ...
 
-    def build(self, observation_dim: int, action_dim: int, device: torch.device) -> PolicyLearner:
+    @property
+    def experts(self) -> Experts:
+        """What it wants of the episodes that are named an expert's."""
+        ...
+
+    def build(
+        self, observation: int | ObservationSpace, action_dim: int, device: torch.device
+    ) -> PolicyLearner:
         """A learner with fresh weights drawn from torch's global generator."""
         ...
 

@@ -3,6 +3,7 @@
 <run>/config.json      the configuration, complete
 <run>/data.json        streams, normalisation, reward range and hash of the data
 <run>/contract.yaml    the robot contract of the data
+<run>/tower.safetensors  the weights of the frozen tower, where there is one
 <run>/metrics.jsonl, tensorboard/, checkpoints/
 """
 
@@ -18,26 +19,43 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import safetensors
+import safetensors.torch
 import torch
 import tyro
 
 from episodes.contract import Contract, load_contract
 from episodes.errors import ConfigError, DatasetError, MachineError
 from policy.algorithms.bc import BCConfig
+from policy.algorithms.brac import BRACConfig
+from policy.algorithms.cql import CQLConfig
 from policy.algorithms.iql import IQLConfig
+from policy.algorithms.oril import ORILConfig
 from policy.checkpoint import Checkpoints, load_state
 from policy.data import DataConfig, OfflineData
+from policy.encoders import EncoderConfig
 from policy.graph import PolicyGraph
 from policy.normalise import ActionRange, Normaliser
+from policy.observations import ObservationSpace
 from policy.protocols import PolicyLearner
 from policy.settings import differences, from_json, to_json
+from policy.towers import Tower, TowerConfig, tower_sha256
 from policy.training import FINAL, LoopConfig
 
 CONFIG_FILE, DATA_FILE, CONTRACT_FILE = "config.json", "data.json", "contract.yaml"
+TOWER_FILE = "tower.safetensors"
 
 Algorithm = (
     Annotated[IQLConfig, tyro.conf.subcommand("iql", description="Implicit Q-learning: learns from rewards.")]
     | Annotated[BCConfig, tyro.conf.subcommand("bc", description="Behaviour cloning, blind to rewards.")]
+    | Annotated[CQLConfig, tyro.conf.subcommand("cql", description="Conservative Q-learning, CQL(H).")]
+    | Annotated[
+        BRACConfig, tyro.conf.subcommand("brac", description="Behaviour-regularised actor-critic, KL.")
+    ]
+    | Annotated[
+        ORILConfig,
+        tyro.conf.subcommand("oril", description="Imitates named experts with the help of all other data."),
+    ]
 )
 
 
@@ -59,7 +77,11 @@ class TrainConfig:
     """CPU threads. The result is the same, bit for bit, for one seed and one thread count. Two runs side by
     side on two cores go best with one thread each."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where to train. Networks of this size gain nothing on a GPU."""
+    """Where to train. Networks on vectors of this size gain nothing on a GPU, those on pictures do."""
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    """What turns pictures into features, where `data.streams` names a camera."""
+    tower: TowerConfig = field(default_factory=TowerConfig)
+    """A pretrained, frozen network in the place of `encoder`."""
     algo: Algorithm = field(default_factory=IQLConfig)
     """The algorithm; its settings follow it, as in `algo:iql --algo.expectile 0.9`."""
 
@@ -71,6 +93,9 @@ class TrainedPolicy:
     config: TrainConfig
     contract: Contract
     streams: dict[str, int]
+    """Width of every vector stream, in order."""
+    cameras: dict[str, tuple[int, int, int]]
+    """(H, W, C) of every camera, in order."""
     graph: PolicyGraph
     step: int
     checkpoint: str
@@ -81,12 +106,28 @@ def build_graph(
     learner: PolicyLearner,
     contract: Contract,
     streams: Mapping[str, int],
+    cameras: Mapping[str, tuple[int, int, int]],
     normaliser: Normaliser,
     device: torch.device,
+    tower: Tower | None = None,
 ) -> PolicyGraph:
     """The learner's policy between raw observations and actions of the contract; it shares the weights."""
     action_range = ActionRange(contract.action_lower, contract.action_upper)
-    return PolicyGraph(learner.policy, normaliser, action_range, tuple(streams)).to(device)
+    graph = PolicyGraph(learner.policy, normaliser, action_range, tuple(streams), tuple(cameras), tower)
+    return graph.to(device)
+
+
+def observation_space(
+    config: TrainConfig,
+    streams: Mapping[str, int],
+    cameras: Mapping[str, tuple[int, int, int]],
+    tower: Tower | None = None,
+) -> ObservationSpace:
+    """The sizes that the networks of a run are built from; a frozen tower's features count as a vector."""
+    vector = sum(streams.values())
+    if tower is not None:
+        return ObservationSpace(vector + len(cameras) * tower.out_dim)
+    return ObservationSpace(vector, tuple(cameras.values()), config.encoder)
 
 
 def load_policy(run: Path, checkpoint: str = FINAL) -> TrainedPolicy:
@@ -102,11 +143,37 @@ def load_policy(run: Path, checkpoint: str = FINAL) -> TrainedPolicy:
     state = load_state(Checkpoints(run / "checkpoints", 0).path(checkpoint))
     cpu = torch.device("cpu")
     streams = {str(name): int(width) for name, width in data["streams"].items()}
-    learner = config.algo.build(sum(streams.values()), contract.action_dim, cpu)
+    cameras = {str(name): tuple(map(int, shape)) for name, shape in data["cameras"].items()}
+    tower = load_tower(run, config, data["tower_sha256"]) if data["tower_sha256"] else None
+    space = observation_space(config, streams, cameras, tower)
+    learner = config.algo.build(space, contract.action_dim, cpu)
     learner.load_state_dict(state["learner"])
     normaliser = Normaliser(np.array(data["mean"]), np.array(data["std"]), config.data.std_floor)
-    graph = build_graph(learner, contract, streams, normaliser, cpu).eval()
-    return TrainedPolicy(config, contract, streams, graph, state["step"], checkpoint, data["sha256"])
+    graph = build_graph(learner, contract, streams, cameras, normaliser, cpu, tower).eval()
+    return TrainedPolicy(config, contract, streams, cameras, graph, state["step"], checkpoint, data["sha256"])
+
+
+def save_tower(run: Path, tower: Tower) -> None:
+    """Keep the frozen tower's weights in the run's folder, once, so that the run can be moved and
+    exported."""
+    weights = {name: tensor.cpu().contiguous() for name, tensor in tower.state_dict().items()}
+    _write_bytes(run / TOWER_FILE, safetensors.torch.save(weights))
+
+
+def load_tower(run: Path, config: TrainConfig, sha256: str) -> Tower:
+    """The frozen tower of a run, with the weights that the run keeps.
+
+    Raises:
+        DatasetError: they are missing, or not those that the run was trained with.
+    """
+    tower, path = Tower(config.tower), run / TOWER_FILE
+    try:
+        tower.load_state_dict(safetensors.torch.load(path.read_bytes()))
+    except (OSError, safetensors.SafetensorError, RuntimeError) as error:
+        raise DatasetError(f"{path}: the tower's weights cannot be read ({error}). Train anew.") from error
+    if tower_sha256(tower) != sha256:
+        raise DatasetError(f"{path}: these are not the weights that the run was trained with. Train anew.")
+    return tower
 
 
 def read_config(run: Path) -> TrainConfig:
@@ -130,10 +197,13 @@ def check_same_run(config: TrainConfig, data: OfflineData) -> None:
     old, new = _read_json(config.run / CONFIG_FILE), to_json(config)
     for tree in (old, new):
         tree.pop("run", None)
-        tree.get("data", {}).pop("files", None)
+        for group, key in (("data", "files"), ("data", "prior"), ("tower", "checkpoint")):
+            tree.get(group, {}).pop(key, None)
     found = list(differences(old, new))
     if _read_json(config.run / DATA_FILE)["sha256"] != data.sha256:
         found.append(("data.files (their transitions)", "as trained on", "others"))
+    if _read_json(config.run / DATA_FILE).get("tower_sha256") != data.tower_sha256:
+        found.append(("tower.checkpoint (its weights)", "as trained with", "others"))
     if found:
         lines = "\n".join(f"  {key}: {before!r} -> {after!r}" for key, before, after in found)
         raise ConfigError(
@@ -147,6 +217,7 @@ def write_run_files(config: TrainConfig, data: OfflineData) -> None:
     _write(config.run / CONTRACT_FILE, data.contract.text)
     summary = {
         "streams": data.streams,
+        "cameras": data.cameras,
         "mean": data.mean.tolist(),
         "std": data.std.tolist(),
         "reward_range": list(data.reward_range),
@@ -155,6 +226,7 @@ def write_run_files(config: TrainConfig, data: OfflineData) -> None:
         "clipped_actions": data.clipped_actions,
         "unlabelled_transitions": data.unlabelled,
         "sha256": data.sha256,
+        "tower_sha256": data.tower_sha256,
     }
     _write(config.run / DATA_FILE, json.dumps(summary, indent=1) + "\n")
     _write(config.run / CONFIG_FILE, json.dumps(to_json(config), indent=1) + "\n")
@@ -192,6 +264,10 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, text: str) -> None:
+    _write_bytes(path, text.encode())
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_bytes(content)
     os.replace(partial, path)

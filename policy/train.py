@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import (
@@ -22,16 +24,27 @@ from rich.text import Text
 
 from episodes.errors import MachineError
 from policy.checkpoint import Checkpoints
-from policy.data import Transitions, load_data
+from policy.data import OfflineData, load_data
 from policy.normalise import Normaliser
+from policy.pictures import PictureSampler
 from policy.protocols import Evaluate, PolicyLearner
-from policy.run import TrainConfig, build_graph, check_same_run, only_one, write_run_files
+from policy.run import (
+    TrainConfig,
+    build_graph,
+    check_same_run,
+    observation_space,
+    only_one,
+    save_tower,
+    write_run_files,
+)
 from policy.settings import require
+from policy.towers import Tower, features, load_checkpoint, tower_sha256
 from policy.training import BatchSampler, LoopResult, TrainingInterrupted, run_loop
+from policy.transitions import Transitions, gather
 
 __all__ = ["TrainConfig", "main", "train"]
 
-VALIDATION_ROWS = 10_000
+VALIDATION_ROWS, VALIDATION_PICTURES = 10_000, 256
 """Held-out transitions that an evaluation looks at, evenly spaced; more would make it felt in the speed."""
 
 
@@ -56,29 +69,111 @@ def train(
     """
     require(config.num_threads >= 1, "num-threads", config.num_threads, "give 1 or more")
     device = _device(config.device)
-    data = load_data(config.data if config.algo.uses_rewards else replace(config.data, reward="zero"))
+    data = load_run_data(config)
     with only_one(config.run), _threads(config.num_threads):
+        tower, data = _through_tower(config, data, device)
         if Checkpoints(config.run / "checkpoints", 0).newest() is not None:
             check_same_run(config, data)
         else:
             write_run_files(config, data)
+            if tower is not None:
+                save_tower(config.run, tower)
         torch.manual_seed(config.seed)
-        learner = config.algo.build(data.observation_dim, data.contract.action_dim, device)
+        space = observation_space(config, data.streams, data.cameras, tower)
+        learner = config.algo.build(space, data.contract.action_dim, device)
         normaliser = Normaliser(data.mean, data.std, config.data.std_floor)
-        graph = build_graph(learner, data.contract, data.streams, normaliser, device)
+        graph = build_graph(learner, data.contract, data.streams, data.cameras, normaliser, device, tower)
         rows = data.train.to(device).scaled(graph.normaliser, graph.action_range)
         held_out = None
         if data.valid is not None:
             held_out = _thin(data.valid).to(device).scaled(graph.normaliser, graph.action_range)
 
         def judge(step: int) -> Mapping[str, float]:
-            figures = {} if held_out is None else _validate(learner, held_out)
+            figures = {} if held_out is None else _validate(learner, data, held_out)
             if evaluate is not None:
                 figures |= {f"evaluate/{name}": value for name, value in evaluate(step, graph.act).items()}
             return figures
 
-        sampler = BatchSampler(rows, config.batch_size, config.seed)
+        sampler = _sampler(config, data, rows)
         return run_loop(learner, sampler, config.loop, config.run, evaluate=judge, progress=progress)
+
+
+def _through_tower(
+    config: TrainConfig, data: OfflineData, device: torch.device
+) -> tuple[Tower | None, OfflineData]:
+    """The frozen tower of the run, and the data with its features behind the vectors."""
+    if config.tower.kind == "none" or data.pictures is None:
+        require(
+            config.tower.kind == "none", "tower.kind", config.tower.kind, "name a camera in --data.streams"
+        )
+        return None, data
+    tower = Tower(config.tower)
+    load_checkpoint(tower, config.tower)
+    sides = {}
+    for name in ("train", "valid"):
+        rows: Transitions | None = getattr(data, name)
+        if rows is not None:
+            here, ahead = features(tower, data.pictures, rows, device)
+            sides[name] = rows._replace(
+                observations=torch.cat((rows.observations, here), dim=1),
+                next_observations=torch.cat((rows.next_observations, ahead), dim=1),
+                frames=None,
+                next_frames=None,
+            )
+    seen = sides["train"].observations.numpy()
+    return tower, replace(
+        data,
+        **sides,
+        pictures=None,
+        mean=seen.mean(axis=0, dtype=np.float64),
+        std=seen.std(axis=0, dtype=np.float64),
+        tower_sha256=tower_sha256(tower),
+    )
+
+
+def load_run_data(config: TrainConfig, files: tuple[Path, ...] = ()) -> OfflineData:
+    """The data of a run as its algorithm wants them, from `files` in the place of its own where given.
+
+    Raises:
+        DatasetError: the prepared files are wrong.
+        ConfigError: settings that do not fit them.
+    """
+    algo = config.algo
+    require(
+        config.data.n_step == 1 or algo.experts != "beside",
+        "data.n-step",
+        config.data.n_step,
+        f"{algo.name} makes its reward of single transitions: leave it at 1",
+    )
+    source = config.data if algo.uses_rewards else replace(config.data, reward="zero")
+    if files:
+        source = replace(source, files=files, prior=(), weights=())
+    return load_data(
+        source,
+        discount=getattr(algo, "discount", 1.0),
+        chunk=getattr(algo, "chunk", 1),
+        experts=algo.experts != "ignored" and not files,
+    )
+
+
+def _sampler(config: TrainConfig, data: OfflineData, rows: Transitions) -> BatchSampler[Transitions]:
+    weights, beside = data.weights, None
+    if config.algo.experts != "ignored" and data.train.expert is not None:
+        if config.algo.experts == "beside":
+            beside = data.train.expert.nonzero().squeeze(-1)
+        else:
+            weights = data.train.expert * (1.0 if weights is None else weights)
+    if data.pictures is None:
+        return BatchSampler(rows, config.batch_size, config.seed, weights=weights, beside=beside)
+    return PictureSampler(
+        rows,
+        config.batch_size,
+        config.seed,
+        data.pictures,
+        config.encoder,
+        weights=weights,
+        beside=beside,
+    )
 
 
 def main(config: TrainConfig) -> int:
@@ -94,7 +189,10 @@ def main(config: TrainConfig) -> int:
     try:
         with Progress(*columns, console=console) as bar:
             task = bar.add_task(f"train {config.algo.name}", total=config.loop.steps)
-            result = train(config, progress=lambda done, total: bar.update(task, completed=done, total=total))
+            result = train(
+                config,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
     except TrainingInterrupted as stopped:
         console.print(f"[yellow]{stopped}[/]")
         raise
@@ -129,12 +227,14 @@ def _threads(count: int) -> Iterator[None]:
 
 
 def _thin(rows: Transitions) -> Transitions:
-    stride = -(-len(rows.rewards) // VALIDATION_ROWS)
-    return Transitions(*(tensor[::stride] for tensor in rows))
+    most = VALIDATION_ROWS if rows.frames is None else VALIDATION_PICTURES
+    stride = -(-len(rows.rewards) // most)
+    return gather(rows, torch.arange(0, len(rows.rewards), stride))
 
 
-def _validate(learner: PolicyLearner, rows: Transitions) -> dict[str, float]:
-    return {f"valid/{name}": float(value.mean()) for name, value in learner.validate(rows).items()}
+def _validate(learner: PolicyLearner, data: OfflineData, rows: Transitions) -> dict[str, float]:
+    seen = rows if data.pictures is None else data.pictures.observe(rows)
+    return {f"valid/{name}": float(value.mean()) for name, value in learner.validate(seen).items()}
 
 
 class _Speed(ProgressColumn):

@@ -53,21 +53,31 @@ class Learner(Protocol[BatchT_contra]):
 
 
 class BatchSampler(Generic[BatchT]):
-    """Draws rows uniformly and with replacement, from a generator of its own.
+    """Draws rows with replacement, uniformly or by weight, from a generator of its own.
 
     Nothing else that draws random numbers can change the batches, and the generator's state is what resuming
     needs. The rows stay on the device where they are.
     """
 
-    def __init__(self, rows: BatchT, batch_size: int, seed: int) -> None:
-        """`rows` is a named tuple of tensors with the same first axis, the samples.
+    def __init__(
+        self,
+        rows: BatchT,
+        batch_size: int,
+        seed: int,
+        *,
+        weights: Tensor | None = None,
+        beside: Tensor | None = None,
+    ) -> None:
+        """`rows` is a named tuple of tensors with the same first axis, the samples; None stands for a column
+        that is not there. Row i is drawn in proportion to `weights` (N,), or as often as any other. From the
+        rows `beside` (M,) as many are drawn again, behind the others.
 
         Raises:
             ConfigError: `batch_size` is below 1.
-            DatasetError: there are no rows.
+            DatasetError: there are no rows, or none with a weight above 0.
         """
         require(batch_size >= 1, "batch-size", batch_size, "a batch needs at least one row")
-        lengths = {len(tensor) for tensor in rows}
+        lengths = {len(tensor) for tensor in rows if tensor is not None}
         if lengths == {0} or len(lengths) != 1:
             raise DatasetError(f"there is nothing to draw batches from: the tensors have {lengths} rows.")
         self.rows = rows
@@ -75,11 +85,36 @@ class BatchSampler(Generic[BatchT]):
         self._size = lengths.pop()
         self._device = rows[0].device
         self._generator = torch.Generator().manual_seed(seed)
+        self._beside = beside
+        self._cumulative = None if weights is None else self._checked(weights)
+        # Rounding may put a point at the very end, behind the last row with a weight.
+        self._last = self._size - 1 if weights is None else int(weights.nonzero()[-1])
+
+    def _checked(self, weights: Tensor) -> Tensor:
+        if weights.shape != (self._size,) or not (weights >= 0).all() or not weights.sum() > 0:
+            raise DatasetError(
+                f"there is nothing to draw batches from: {self._size} rows with weights of shape "
+                f"{list(weights.shape)} that have to be 0 or more, and one of them above 0."
+            )
+        return weights.to("cpu", torch.float64).cumsum(0)
 
     def sample(self) -> BatchT:
         """The next batch."""
-        index = torch.randint(self._size, (self.batch_size,), generator=self._generator).to(self._device)
-        return type(self.rows)(*(tensor.index_select(0, index) for tensor in self.rows))
+        index = self._draw()
+        if self._beside is not None:
+            again = torch.randint(len(self._beside), (self.batch_size,), generator=self._generator)
+            index = torch.cat((index, self._beside[again]))
+        index = index.to(self._device)
+        columns = (None if tensor is None else tensor.index_select(0, index) for tensor in self.rows)
+        return type(self.rows)(*columns)
+
+    def _draw(self) -> Tensor:
+        if self._cumulative is None:
+            return torch.randint(self._size, (self.batch_size,), generator=self._generator)
+        total = self._cumulative[-1]
+        points = torch.rand(self.batch_size, generator=self._generator, dtype=torch.float64) * total
+        # A row of weight 0 has an empty interval: from the right, no point falls on it.
+        return torch.searchsorted(self._cumulative, points, right=True).clamp(max=self._last)
 
     def state_dict(self) -> State:
         return {"generator": self._generator.get_state()}

@@ -13,17 +13,20 @@ is not in the data. The policy then imitates the data's actions, weighted by how
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from policy.checkpoint import State
-from policy.data import Transitions
-from policy.networks import MLP, DeterministicPolicy, GaussianPolicy, TwinQ
+from policy.critic import TwinQ, ValueNet, follow, target_of
+from policy.observations import ObservationSpace
+from policy.policies import DeterministicPolicy, GaussianPolicy
+from policy.regularise import Regularisers
 from policy.settings import require
 from policy.training import Metrics
+from policy.transitions import Experts, Transitions
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class IQLConfig:
 
     name: ClassVar[str] = "iql"
     uses_rewards: ClassVar[bool] = True
+    experts: ClassVar[Experts] = "ignored"
 
     expectile: float = 0.8
     """τ of Eq. 5, in [0.5, 1): 0.5 averages over the data's actions, towards 1 it takes the best of them."""
@@ -55,9 +59,12 @@ class IQLConfig:
     policy_dropout: float = 0.1
     """Share of the policy's features dropped while it trains; 0 for the paper's locomotion settings."""
 
-    def build(self, observation_dim: int, action_dim: int, device: torch.device) -> IQL:
+    regularise: Regularisers = field(default_factory=Regularisers)
+    """Regularisers of Q."""
+
+    def build(self, observation: int | ObservationSpace, action_dim: int, device: torch.device) -> IQL:
         """A learner with fresh weights drawn from torch's global generator."""
-        return IQL(self, observation_dim, action_dim, device)
+        return IQL(self, observation, action_dim, device)
 
     def __post_init__(self) -> None:
         require(0 < self.expectile < 1, "algo.expectile", self.expectile, "give a number between 0 and 1")
@@ -73,6 +80,7 @@ class IQLConfig:
             "give a share from 0 to 1",
         )
         require(min(self.hidden, default=1) > 0, "algo.hidden", self.hidden, "give widths above 0")
+        self.regularise.check(self.hidden)
 
 
 def expectile_loss(u: Tensor, expectile: float) -> Tensor:
@@ -85,10 +93,13 @@ def value_loss(advantage: Tensor, expectile: float) -> Tensor:
     return expectile_loss(advantage, expectile).mean()
 
 
-def q_loss(q: Tensor, rewards: Tensor, terminated: Tensor, next_v: Tensor, discount: float) -> Tensor:
+def q_loss(
+    q: Tensor, rewards: Tensor, terminated: Tensor, next_v: Tensor, discount: Tensor | float
+) -> Tensor:
     """L_Q, Eq. 6, the mean over both Q (2, B). `next_v` is V_ψ(s′) (B,) without gradient.
 
     V_ψ(s′) counts unless the task ended there. An episode that was only cut off goes on without us.
+    `discount` is γ, or γⁿ (B,) where r is the return of n steps.
     """
     target = rewards + discount * (1.0 - terminated) * next_v
     return (target - q).square().mean()
@@ -108,59 +119,74 @@ class IQL:
     """The networks of one run and their update."""
 
     def __init__(
-        self, config: IQLConfig, observation_dim: int, action_dim: int, device: torch.device
+        self,
+        config: IQLConfig,
+        observation: int | ObservationSpace,
+        action_dim: int,
+        device: torch.device,
     ) -> None:
         self.config = config
         policy_class = GaussianPolicy if config.policy == "gaussian" else DeterministicPolicy
         norm, dropout = config.layer_norm, config.policy_dropout
-        self.policy = policy_class(observation_dim, action_dim, config.hidden, dropout=dropout).to(device)
-        self.policy.eval()  # dropout belongs to `update`: whoever asks for an action gets the whole policy
-        self.q = TwinQ(observation_dim, action_dim, config.hidden, layer_norm=norm).to(device)
-        self.v = MLP(observation_dim, config.hidden, 1, layer_norm=norm).to(device)
-        self.q_target = TwinQ(observation_dim, action_dim, config.hidden, layer_norm=norm).to(device)
-        self.q_target.requires_grad_(False)
-        self.q_target.load_state_dict(self.q.state_dict())
-        parameters = [*self.q.parameters(), *self.v.parameters(), *self.policy.parameters()]
-        self.optimiser = torch.optim.Adam(parameters, lr=config.lr, fused=True)
+        self.policy = policy_class(observation, action_dim, config.hidden, dropout=dropout).to(device)
+
+        def critic() -> TwinQ:
+            q = TwinQ(observation, action_dim, config.hidden, layer_norm=norm, regularise=config.regularise)
+            return q.to(device)
+
+        self.q = critic()
+        self.v = ValueNet(observation, config.hidden, layer_norm=norm).to(device)
+        self.q_target = target_of(self.q, critic())
+        self.train(False)
+        rest = {"params": [*self.v.parameters(), *self.policy.parameters()]}
+        self.optimiser = torch.optim.Adam([self.q.parameter_group(), rest], lr=config.lr, fused=True)
+
+    def train(self, on: bool) -> None:
+        """Dropout and noise belong to `update`: whoever asks for an action or a value gets the whole
+        network."""
+        for network in (self.policy, self.q, self.v):
+            network.train(on)
 
     def losses(self, batch: Transitions) -> tuple[Tensor, Metrics]:
-        """L_V + L_Q + L_π, and what is logged.
+        """L_V + L_Q + L_π and the regularisers, and what is logged.
 
         Each loss has gradients in its own network only, so their sum trains all three in one backward pass
         and one optimiser step, all of them from the weights of before the step.
         """
         config, s, a = self.config, batch.observations, batch.actions
         with torch.no_grad():
-            next_v = self.v(batch.next_observations).squeeze(-1)
+            next_v = self.v(batch.next_observations)
             target_q = self.q_target(s, a).amin(dim=0)
-        v = self.v(s).squeeze(-1)
-        q = self.q(s, a)
+            next_a = self.policy(batch.next_observations) if config.regularise.dr3 else None
+        v = self.v(s)
+        encoded = self.q.encode(s)
+        values = self.q.values(encoded, a)
         advantage = target_q - v
         weights = advantage_weights(advantage, config.beta, config.max_weight)
         loss_v = value_loss(advantage, config.expectile)
-        loss_q = q_loss(q, batch.rewards, batch.terminated, next_v, config.discount)
+        loss_q = q_loss(values.q, batch.rewards, batch.terminated, next_v, batch.discounts(config.discount))
         loss_policy = policy_loss(weights, self.policy.imitation_loss(s, a))
+        terms = self.q.penalties(values, encoded, batch.next_observations, next_a)
         metrics = {
             "loss_v": loss_v.detach(),
             "loss_q": loss_q.detach(),
             "loss_policy": loss_policy.detach(),
             "v": v.detach(),
-            "q": q.detach(),
+            "q": values.q.detach(),
             "weight": weights,
         }
-        return loss_v + loss_q + loss_policy, metrics
+        metrics |= {f"penalty_{name}": term.detach() for name, term in terms.items()}
+        return sum(terms.values(), loss_v + loss_q + loss_policy), metrics
 
     def update(self, batch: Transitions) -> Metrics:
         """One gradient step on all three losses, then one of the target network."""
-        self.policy.train()
+        self.train(True)
         loss, metrics = self.losses(batch)
-        self.policy.eval()
+        self.train(False)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
-        with torch.no_grad():
-            for target, online in zip(self.q_target.parameters(), self.q.parameters(), strict=True):
-                target.lerp_(online, self.config.tau)
+        follow(self.q_target, self.q, self.config.tau)
         return metrics
 
     @torch.no_grad()

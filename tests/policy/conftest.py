@@ -46,6 +46,7 @@ class Tiny:
     lower: NDArray[np.float64]
     upper: NDArray[np.float64]
     episode: Callable[..., dict[str, NDArray[Any]]]
+    with_pictures: Callable[..., dict[str, NDArray[Any]]]
     write: Callable[..., Path]
 
 
@@ -71,6 +72,12 @@ def random_episode(rng: np.random.Generator, steps: int = 12) -> dict[str, NDArr
     }
 
 
+def with_pictures(rng: np.random.Generator, episode: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The episode with pictures of the stream `front`."""
+    frames = rng.integers(0, 256, (len(episode["actions"]) + 1, 4, 5, 3), np.uint8)
+    return episode | {"obs/front": frames[:-1], "next_obs/front": frames[1:]}
+
+
 def write_prepared(
     path: Path,
     episodes: list[Episode],
@@ -88,6 +95,8 @@ def write_prepared(
             for name, values in episode.items():
                 if values is not None:
                     demo[name] = values
+            # Every other episode is a success, and a single one is: those are the experts.
+            demo.attrs["outcome"] = "failure" if number % 2 and len(episodes) > 2 else "success"
         for name, numbers in (masks or {}).items():
             file[f"mask/{name}"] = np.array([f"demo_{n}" for n in numbers], dtype="S16")
     return path
@@ -104,7 +113,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tiny() -> Tiny:
-    return Tiny(CONTRACT, LOWER, UPPER, random_episode, write_prepared)
+    return Tiny(CONTRACT, LOWER, UPPER, random_episode, with_pictures, write_prepared)
 
 
 @pytest.fixture
@@ -119,6 +128,15 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     episodes = [random_episode(rng) for _ in range(10)]
     path = tmp_path_factory.mktemp("prepared") / "prepared.h5"
     return write_prepared(path, episodes, masks={"train": list(range(8)), "valid": [8, 9]})
+
+
+@pytest.fixture(scope="session")
+def pictured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five episodes with pictures, four of them to train on."""
+    rng = np.random.default_rng(1)
+    episodes = [with_pictures(rng, random_episode(rng)) for _ in range(5)]
+    path = tmp_path_factory.mktemp("pictured") / "pictured.h5"
+    return write_prepared(path, episodes, masks={"train": list(range(4)), "valid": [4]})
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import dataclasses
 import signal
 import subprocess
 import sys
@@ -16,54 +16,45 @@ import torch
 
 from episodes.errors import ConfigError, DatasetError
 from policy.algorithms.bc import BCConfig
+from policy.algorithms.brac import BRACConfig
+from policy.algorithms.cql import CQLConfig
 from policy.algorithms.iql import IQLConfig
+from policy.algorithms.oril import ORILConfig
 from policy.checkpoint import load_state, save_state
-from policy.data import Transitions
+from policy.encoders import EncoderConfig
 from policy.export import ExportConfig, export
-from policy.metrics import read_metrics
 from policy.run import load_policy
 from policy.runtime.bundle import Bundle
 from policy.runtime.infer import Policy
 from policy.train import train
 from policy.training import BatchSampler
+from policy.transitions import Transitions
+from tests.policy.states import assert_same_bits, final, interrupt_and_resume, log
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
-ALGORITHMS = [
+KINDS = [
     IQLConfig(hidden=(8, 8)),
-    IQLConfig(hidden=(8, 8), policy="deterministic"),
     BCConfig(hidden=(8, 8)),
-    BCConfig(hidden=(8, 8), policy="deterministic"),
+    CQLConfig(hidden=(8, 8), samples=2, bc_steps=25, policy_lr=3e-3),
+    BRACConfig(hidden=(8, 8), behaviour_steps=15, behaviour_lr=1e-2),
+    ORILConfig(discriminator_hidden=(8,), discriminator_steps=15, iql=IQLConfig(hidden=(8, 8))),
 ]
-every_algorithm = pytest.mark.parametrize("algo", ALGORITHMS, ids=lambda algo: f"{algo.name}-{algo.policy}")
-every_kind = pytest.mark.parametrize("algo", ALGORITHMS[::2], ids=lambda algo: algo.name)
+"""One of each; those that begin with another kind of step change to their own within a run of 30."""
+ALGORITHMS = [
+    *KINDS,
+    IQLConfig(hidden=(8, 8), policy="deterministic"),
+    BCConfig(hidden=(8, 8), policy="deterministic"),
+    BCConfig(hidden=(8, 8), policy="tanh_gaussian"),
+]
 
 
-def leaves(tree: Any, at: str = "") -> dict[str, Any]:
-    """Tensors and plain values of a state by their path."""
-    if isinstance(tree, dict | list | tuple):
-        items = tree.items() if isinstance(tree, dict) else enumerate(tree)
-        return {path: leaf for key, node in items for path, leaf in leaves(node, f"{at}/{key}").items()}
-    return {at: tree}
+def name_of(algo: Any) -> str:
+    return f"{algo.name}-{algo.policy}" if hasattr(algo, "policy") else algo.name
 
 
-def assert_same_bits(a: Any, b: Any) -> None:
-    a, b = leaves(a), leaves(b)
-    assert a.keys() == b.keys()
-    for path in a:
-        if isinstance(a[path], torch.Tensor):
-            assert torch.equal(a[path], b[path]), path
-        else:
-            assert a[path] == b[path], path
-
-
-def final(run: Path) -> dict[str, Any]:
-    return load_state(run / "checkpoints" / "final.safetensors")
-
-
-def log(run: Path) -> list[dict[str, float]]:
-    rows = read_metrics(run / "metrics.jsonl")
-    return [{key: row[key] for key in row if not key.startswith("speed/")} for row in rows]
+every_algorithm = pytest.mark.parametrize("algo", ALGORITHMS, ids=name_of)
+every_kind = pytest.mark.parametrize("algo", KINDS, ids=lambda algo: algo.name)
 
 
 def batch(rows: int = 16, **columns: torch.Tensor) -> Transitions:
@@ -82,7 +73,7 @@ def test_training_brings_the_policy_closer_to_the_data(algo) -> None:
         return learner.policy.imitation_loss(data.observations, data.actions).mean().item()
 
     before = loss()
-    for _ in range(200):
+    for _ in range(40):
         learner.update(data)
     assert loss() < before
 
@@ -113,13 +104,72 @@ def test_one_seed_and_one_thread_count_give_one_result(algo, make_config) -> Non
     assert_same_bits(final(a), final(b))
     assert log(a) == log(b)
     train(make_config("c", algo=algo, seed=1))
-    assert not torch.equal(
-        final(a)["learner"]["policy"]["mean.0.weight"],
-        final(make_config("c").run)["learner"]["policy"]["mean.0.weight"],
-    )
+    assert log(a) != log(make_config("c").run)
 
 
 @every_kind
+def test_a_run_stopped_by_a_signal_ends_bit_for_bit_like_one_never_stopped(algo, make_config) -> None:
+    loop = {"steps": 30, "log_every": 5, "evaluate_every": 9}
+    whole, stopped = (make_config(run, algo=algo, loop=loop) for run in ("whole", "stopped"))
+    interrupt_and_resume(stopped)
+    train(whole)
+    assert_same_bits(final(whole.run), final(stopped.run))
+    assert log(whole.run) == log(stopped.run)
+
+
+@pytest.mark.parametrize(
+    "algo",
+    [pytest.param(a, marks=[] if a.name in ("iql", "cql") else [pytest.mark.long], id=a.name) for a in KINDS],
+)
+def test_with_a_camera_a_stopped_run_goes_on_exactly_and_its_bundle_does_what_the_network_does(
+    algo, make_config, pictured, tiny
+) -> None:
+    settings = {
+        "algo": algo,
+        "data": {"files": (pictured,), "streams": ("state", "front")},
+        "encoder": EncoderConfig(kind="workflow", shift=1),
+    }
+    whole, stopped = (make_config(run, **settings) for run in ("whole", "stopped"))
+    interrupt_and_resume(stopped)
+    train(whole)
+    assert_same_bits(final(whole.run), final(stopped.run))
+    bundle = export(ExportConfig(whole.run))
+    assert [(t.name, t.dtype, t.shape) for t in bundle.manifest.inputs] == [
+        ("state", "float32", (3,)),
+        ("front", "uint8", (4, 5, 3)),
+    ]
+    assert bundle.parity.max_abs_difference < 1e-5
+    rng = np.random.default_rng(0)
+    policy, graph = Policy(Bundle.load(bundle.path)), load_policy(whole.run).graph
+    actions = []
+    for _ in range(5):
+        observation = {"state": rng.normal(size=3), "front": rng.integers(0, 256, (4, 5, 3), np.uint8)}
+        actions.append(policy.infer(observation)[0])
+        np.testing.assert_allclose(actions[-1], graph.act(observation), rtol=0, atol=1e-6)
+    blind = [policy.infer(observation | {"front": observation["front"] * np.uint8(0)})[0]]
+    assert not np.array_equal(blind[0], actions[-1])
+
+
+SHORT = {"iql", "bc"}
+
+
+def arguments(algo: Any, at: str = "--algo") -> list[str]:
+    """The settings of an algorithm that are not its defaults, as words of the command line."""
+    words, plain = [], type(algo)()
+    for field in dataclasses.fields(algo):
+        value = getattr(algo, field.name)
+        name = f"{at}.{field.name.replace('_', '-')}"
+        if dataclasses.is_dataclass(value):
+            words += arguments(value, name)
+        elif value != getattr(plain, field.name):
+            words += [name, *map(str, value if isinstance(value, tuple) else (value,))]
+    return words
+
+
+@pytest.mark.parametrize(
+    "algo",
+    [pytest.param(a, marks=[] if a.name in SHORT else [pytest.mark.long], id=a.name) for a in KINDS],
+)
 def test_a_run_killed_with_sigkill_ends_bit_for_bit_like_one_never_killed(
     algo, make_config, prepared
 ) -> None:
@@ -129,7 +179,7 @@ def test_a_run_killed_with_sigkill_ends_bit_for_bit_like_one_never_killed(
         sys.executable, "armchair.py", "train", str(killed.run), "--data.files", str(prepared),
         "--steps", "1000", "--log-every", "50", "--evaluate-every", "300", "--checkpoint-every", "100",
         "--no-tensorboard", "--batch-size", "16", "--num-threads", "1",
-        f"algo:{algo.name}", "--algo.hidden", "8", "8",
+        f"algo:{algo.name}", *arguments(algo),
     ]  # fmt: skip
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
@@ -186,7 +236,9 @@ def test_nan_that_arises_while_training_stops_it_without_a_checkpoint(algo, make
 
     def poisoned(self, *arguments):
         learner = build(self, *arguments)
-        learner.policy.mean[0].weight.data[0, 0] = float("nan")
+        for network in [*vars(learner).values(), *vars(getattr(learner, "learner", learner)).values()]:
+            if isinstance(network, torch.nn.Module):
+                next(network.parameters()).data.fill_(float("nan"))
         return learner
 
     monkeypatch.setattr(type(algo), "build", poisoned)
@@ -228,13 +280,7 @@ def test_the_policy_is_deterministic_and_bounded(algo) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_training_on_a_gpu_resumes_there_and_exports_from_the_cpu(algo, make_config) -> None:
     config = make_config(algo=algo, device="cuda")
-
-    def interrupt(done: int, total: int) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-
-    with pytest.raises(KeyboardInterrupt):
-        train(config, progress=interrupt)
-    assert train(config).resumed_from == 21
+    interrupt_and_resume(config)
     whole = make_config("whole", algo=algo, device="cuda")
     train(whole)
     assert_same_bits(final(whole.run), final(config.run))

@@ -13,7 +13,7 @@ from episodes.errors import BundleError, ConfigError, DatasetError
 from policy.algorithms.bc import BCConfig
 from policy.checkpoint import Checkpoints, load_state
 from policy.data import load_data
-from policy.export import ExportConfig, compare, export, main, onnx_bytes
+from policy.export import ExportConfig, Tolerance, compare, export, main, onnx_bytes
 from policy.run import load_policy
 from policy.runtime.bundle import Bundle
 from policy.runtime.infer import Policy
@@ -28,9 +28,19 @@ def trained(make_config):
     return config
 
 
+def examples(count: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {
+        name: rng.normal(size=(count, width)).astype(np.float32)
+        for name, width in (("wrench", 2), ("state", 3))
+    }
+
+
 def test_the_robots_runtime_returns_what_the_trained_network_returns(trained, tiny, capsys) -> None:
     assert main(ExportConfig(trained.run)) == 0
-    assert "differs from PyTorch by" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "differs from PyTorch by" in printed
+    assert "one inference here, one thread: median" in printed
     bundle = Bundle.load(trained.run / "bundle")
     policy = Policy(bundle)
     graph = load_policy(trained.run).graph
@@ -61,7 +71,7 @@ def test_a_bundle_says_where_it_comes_from_and_how_well_it_agrees(trained) -> No
 
 def test_the_graph_holds_nothing_of_the_machine_it_was_made_on(trained) -> None:
     policy = load_policy(trained.run)
-    model = onnx_bytes(policy.graph, policy.streams)
+    model = onnx_bytes(policy.graph, examples(5))
     assert str(Path(__file__).parents[2]).encode() not in model
     assert b"stack_trace" not in model
 
@@ -71,8 +81,8 @@ def test_a_graph_that_does_not_follow_the_network_is_not_written(trained, monkey
 
     other = load_policy(trained.run)
     other.graph.policy.mean[-1].bias.data += 1e-3
-    wrong = onnx_bytes(other.graph, other.streams)
-    monkeypatch.setattr(verb, "onnx_bytes", lambda graph, streams: wrong)
+    wrong = onnx_bytes(other.graph, examples(5))
+    monkeypatch.setattr(verb, "onnx_bytes", lambda graph, rows: wrong)
     with pytest.raises(BundleError, match=r"bundle: not written. .* differs from PyTorch by .*1e-05"):
         export(ExportConfig(trained.run))
     assert not (trained.run / "bundle").exists()
@@ -90,11 +100,11 @@ def test_a_network_that_returns_nan_is_not_written(trained) -> None:
 
 def test_parity_is_the_largest_difference_over_batch_and_single_rows(trained) -> None:
     policy = load_policy(trained.run)
-    model = onnx_bytes(policy.graph, policy.streams)
-    rows = np.random.default_rng(0).normal(size=(100, 5)).astype(np.float32)
-    assert compare(policy.graph, model, policy.streams, rows, 1e-5).holds
+    model = onnx_bytes(policy.graph, examples(5))
+    rows = examples(100)
+    assert compare(policy.graph, model, rows, Tolerance(absolute=1e-5)).holds
     policy.graph.action_range.upper -= 0.25
-    parity = compare(policy.graph, model, policy.streams, rows, 1e-5)
+    parity = compare(policy.graph, model, rows, Tolerance(absolute=1e-5))
     assert not parity.holds
     assert parity.max_abs_difference == pytest.approx(0.25, abs=1e-6)
     assert (parity.samples, parity.single_samples) == (100, 64)

@@ -6,7 +6,9 @@ import numpy as np
 import scipy.stats
 import torch
 
-from policy.networks import MLP, DeterministicPolicy, EnsembleMLP, GaussianPolicy, TwinQ
+from policy.critic import TwinQ
+from policy.networks import MLP, EnsembleMLP
+from policy.policies import DeterministicPolicy, GaussianPolicy
 
 
 def test_an_ensemble_computes_what_its_members_compute_alone() -> None:

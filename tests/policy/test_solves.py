@@ -1,4 +1,4 @@
-"""IQL and BC on small problems whose answer is known exactly."""
+"""Every algorithm on small problems whose answer is known."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from policy.algorithms.bc import BCConfig
+from policy.algorithms.cql import CQLConfig
 from policy.algorithms.iql import IQL, IQLConfig
 from policy.data import Transitions
 from policy.training import BatchSampler
@@ -56,7 +57,7 @@ def test_iql_finds_the_values_and_the_policy_of_a_corridor_to_within_0_02(expect
         learner.update(rows)
     states = torch.eye(STATES)
     with torch.no_grad():
-        found_v = learner.v(states).squeeze(-1).numpy()
+        found_v = learner.v(states).numpy()
         found_q = torch.stack(
             [learner.q(states, torch.full((STATES, 1), a)).mean(0) for a in (LEFT, RIGHT)], 1
         )
@@ -111,3 +112,30 @@ def test_bc_recovers_a_noisy_linear_expert_and_how_noisy_it_is() -> None:
     error = (learner.policy(held_out) - (held_out @ gain).tanh()).abs().mean()
     assert error < 0.03
     np.testing.assert_allclose(learner.policy.log_std.exp().detach().numpy(), noise.numpy(), rtol=0.15)
+
+
+def bandit(actions: torch.Tensor, rewards: torch.Tensor) -> Transitions:
+    """One state, every transition ends the task: Q is the reward."""
+    state, count = torch.zeros(len(actions), 1), len(actions)
+    return Transitions(state, actions, rewards, state, torch.ones(count), torch.zeros(count))
+
+
+def test_cql_promises_less_where_nobody_has_been_and_stays_there() -> None:
+    """The data ends at a = 0.2, the reward rises up to there: a plain critic goes on rising beyond, CQL's
+    does not, and its policy stays among the actions of the data."""
+    torch.manual_seed(0)
+    actions = torch.rand(512, 1) * 0.8 - 0.6
+    rows = bandit(actions, actions[:, 0])
+    beyond, inside = torch.tensor([[0.9]]), torch.tensor([[0.1]])
+    state = torch.zeros(1, 1)
+    found = {}
+    for weight in (0.0, 5.0):
+        config = CQLConfig(weight=weight, samples=4, bc_steps=0, lr=3e-3, policy_lr=3e-3, hidden=(32,))
+        learner = config.build(1, 1, CPU)
+        fit(learner, rows, 600)
+        gap = (learner.q(state, beyond) - learner.q(state, inside)).mean().item()
+        found[weight] = gap, learner.policy(state).item()
+    assert found[0.0][0] > 0.3
+    assert found[0.0][1] > 0.5
+    assert found[5.0][0] < 0
+    assert -0.6 <= found[5.0][1] <= 0.3
