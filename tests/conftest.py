@@ -30,8 +30,9 @@ def _file(item: pytest.Item) -> str:
     return item.nodeid.split("::")[0]
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests go to the same worker."""
+    """Say which tests go to the same worker, before xdist reads it."""
     for item in items:
         file = _file(item)
         item.add_marker(pytest.mark.xdist_group("ros" if file.startswith(_ROS) else file))
