@@ -19,7 +19,7 @@ demo: setup
 	@$(BIN)/armchair demo
 
 test: setup lint
-	@$(BIN)/python -m pytest -q -m "not long and not peers" --durations=10 -n 2 --dist loadgroup
+	@$(BIN)/python -m pytest -q -m "not long and not peers" --durations=10 -n 2 --dist loadscope
 
 test-long: setup
 	@$(BIN)/python -m pytest -q -m "long and not peers" --durations=20 --timeout=3600

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 NICE = 5
 _ROS = ("tests/ros/", "tests/bench/")
@@ -26,21 +28,26 @@ settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("busy")
 
 
-def _file(item: pytest.Item) -> str:
-    return item.nodeid.split("::")[0]
+def _is_ros(nodeid: str) -> bool:
+    return nodeid.startswith(_ROS)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests go to the same worker, before xdist reads it."""
-    for item in items:
-        file = _file(item)
-        item.add_marker(pytest.mark.xdist_group("ros" if file.startswith(_ROS) else file))
+class _RosApart(LoadScopeScheduling):  # type: ignore[misc]
+    """All tests with real nodes are one piece of work, the others one for each file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "ros" if _is_ros(nodeid) else nodeid.split("::", 1)[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _RosApart:
+    """Which tests go to the same worker."""
+    return _RosApart(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """A worker that has begun with what is not ROS gives way from then on."""
     working = "PYTEST_XDIST_WORKER" in os.environ
-    if working and not _file(item).startswith(_ROS) and os.getpriority(os.PRIO_PROCESS, 0) < NICE:
+    if working and not _is_ros(item.nodeid) and os.getpriority(os.PRIO_PROCESS, 0) < NICE:
         os.setpriority(os.PRIO_PROCESS, 0, NICE)
