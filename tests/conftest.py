@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
 NICE = 5
-_ROS = ("tests/ros/", "tests/bench/")
+_ROS = ("tests/ros/", "tests/bench/test_control.py", "tests/bench/test_drills.py")
 
 # A background job of a shell without job control ignores SIGINT, and so would every child.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -8,6 +8,7 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -158,9 +159,9 @@ def standing(tmp_path: Path) -> Callable[..., AbstractContextManager[Stand]]:
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Iterator[Stand]:
-    """A stand with one small camera and the joints, each a process."""
-    with stand(tmp_path / "stand", SMALL, "test") as made:
+def small() -> Iterator[Stand]:
+    """A stand with one small camera and the joints, each a process; its path is short enough for a screen."""
+    with TemporaryDirectory(prefix="arm") as folder, stand(Path(folder) / "stand", SMALL, "test") as made:
         yield made
 
 
