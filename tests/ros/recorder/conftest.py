@@ -149,19 +149,26 @@ class Running:
 
 
 @pytest.fixture
-def standing(tmp_path: Path) -> Callable[..., AbstractContextManager[Stand]]:
+def short_path() -> Iterator[Path]:
+    """A folder whose path fits into one line of a screen, whatever the runner calls its own folders."""
+    with TemporaryDirectory(prefix="arm") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def standing(short_path: Path) -> Callable[..., AbstractContextManager[Stand]]:
     """A stand in a folder of the test's own."""
 
     def make(sensors: tuple[Sensor, ...] = SMALL) -> AbstractContextManager[Stand]:
-        return stand(tmp_path / "stand", sensors, "test")
+        return stand(short_path / "stand", sensors, "test")
 
     return make
 
 
 @pytest.fixture
-def small() -> Iterator[Stand]:
-    """A stand with one small camera and the joints, each a process; its path is short enough for a screen."""
-    with TemporaryDirectory(prefix="arm") as folder, stand(Path(folder) / "stand", SMALL, "test") as made:
+def small(short_path: Path) -> Iterator[Stand]:
+    """A stand with one small camera and the joints, each a process."""
+    with stand(short_path / "stand", SMALL, "test") as made:
         yield made
 
 

@@ -69,7 +69,9 @@ def session(
     """`armchair record` in the stand's domain."""
     command = [sys.executable, str(ROOT / "armchair.py"), "record", *words]
     command += ["--domain", made.environment["ROS_DOMAIN_ID"]]
-    variables: Mapping[str, str] = {**made.environment, "TERM": "xterm-256color", **environment}
+    # What a runner of tests says of its own screen is not true of this one.
+    inherited = {key: value for key, value in made.environment.items() if key not in ("COLUMNS", "LINES")}
+    variables: Mapping[str, str] = {**inherited, "TERM": "xterm-256color", **environment}
     with terminal(command, variables, columns=columns, rows=rows) as shown:
         yield Session(made, shown)
 
