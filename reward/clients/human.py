@@ -14,7 +14,7 @@ from dataclasses import replace
 from episodes.errors import ConfigError, LabelError
 from reward.clients.protocol import (
     Errand,
-    Estimate,
+    FreeJudge,
     JudgeIdentity,
     Question,
     Setting,
@@ -31,7 +31,7 @@ SEEN = "sees"
 NAME = re.compile(r"[\w][\w .@-]{0,39}")
 
 
-class Human:
+class Human(FreeJudge):
     """Whoever comes to answer."""
 
     def __init__(self, task: Task) -> None:
@@ -52,20 +52,6 @@ class Human:
         """What is asked."""
         task = self._task
         return {"goal": task.goal, "question": task.kind.value, "layout": task.layout}
-
-    @property
-    def paid(self) -> bool:
-        """Their time is not on the bill."""
-        return False
-
-    @property
-    def threads(self) -> int:
-        """One."""
-        return 1
-
-    def estimate(self, question: Question) -> Estimate:
-        """Nothing."""
-        return Estimate()
 
     def ask(self, question: Question, errand: Errand) -> Verdict:
         """A program cannot ask a person.

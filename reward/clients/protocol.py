@@ -264,6 +264,24 @@ class Judge(Protocol):
         ...
 
 
+class FreeJudge:
+    """What judges have in common that cost nothing and answer one question at a time."""
+
+    @property
+    def paid(self) -> bool:
+        """Free of charge."""
+        return False
+
+    @property
+    def threads(self) -> int:
+        """One."""
+        return 1
+
+    def estimate(self, question: Question) -> Estimate:
+        """Nothing."""
+        return Estimate()
+
+
 @dataclass(frozen=True)
 class JudgeIdentity:
     """What names a judge in the label store."""

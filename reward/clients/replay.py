@@ -15,7 +15,7 @@ from episodes.errors import ConfigError
 from reward.cached import cached_files, read_cached
 from reward.clients.protocol import (
     Errand,
-    Estimate,
+    FreeJudge,
     Kind,
     Outcome,
     Question,
@@ -41,7 +41,7 @@ class ReplayConfig:
     """Only this judge's answers, by name; those of all when left out."""
 
 
-class Replay:
+class Replay(FreeJudge):
     """A judge that has only a memory. Several votes on a question get the same answer."""
 
     def __init__(self, config: ReplayConfig, kind: Kind = Kind.PREFERENCE) -> None:
@@ -86,20 +86,6 @@ class Replay:
     def settings(self) -> Mapping[str, Setting]:
         """What is remembered: a source that grew is another one, since it knows more."""
         return {"question": self._kind.value, "answers": self._content}
-
-    @property
-    def paid(self) -> bool:
-        """Free of charge."""
-        return False
-
-    @property
-    def threads(self) -> int:
-        """One."""
-        return 1
-
-    def estimate(self, question: Question) -> Estimate:
-        """Nothing."""
-        return Estimate()
 
     def ask(self, question: Question, errand: Errand) -> Verdict:
         """The remembered answer, UNSURE where there is none."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from episodes.errors import ConfigError, LabelError
-from reward.clients.protocol import Errand, Estimate, Kind, Outcome, Question, Setting, Verdict
+from reward.clients.protocol import Errand, FreeJudge, Kind, Outcome, Question, Setting, Verdict
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class ScriptedConfig:
             raise ConfigError("unsure_within and equal_within are distances: 0 or greater.")
 
 
-class ScriptedTeacher:
+class ScriptedTeacher(FreeJudge):
     """Judge by true performance.
 
     The draw of an answer is fixed by the seed and the content of the two pictures, not by the order of the
@@ -83,20 +83,6 @@ class ScriptedTeacher:
     def settings(self) -> Mapping[str, Setting]:
         """The noise model."""
         return asdict(self._config)
-
-    @property
-    def paid(self) -> bool:
-        """Free of charge."""
-        return False
-
-    @property
-    def threads(self) -> int:
-        """One."""
-        return 1
-
-    def estimate(self, question: Question) -> Estimate:
-        """Nothing."""
-        return Estimate()
 
     def ask(self, question: Question, errand: Errand) -> Verdict:
         """Answer by the true performance of both pictures.
