@@ -6,6 +6,7 @@ of the state before it and of nothing else: not of the load, not of the number o
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -29,13 +30,24 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "armchair"
 
 
+def _sources() -> str:
+    """A hash of the modules with kernels: numba's cache watches a kernel's own file, not those it calls."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+_SOURCES = _sources()
+
+
 def kernel(function: Kernel) -> Kernel:
     """Compile at the first call, or load what an earlier process compiled.
 
     numba looks for its cache folder when the function is decorated; a folder that the user has set stays.
     """
     given = numba.config.CACHE_DIR  # type: ignore[attr-defined]
-    numba.config.CACHE_DIR = given or str(cache_folder() / "numba")  # type: ignore[attr-defined]
+    numba.config.CACHE_DIR = given or str(cache_folder() / f"numba-{_SOURCES}")  # type: ignore[attr-defined]
     try:
         compiled: Kernel = numba.njit(cache=True, error_model="numpy", nogil=True)(function)
     finally:
