@@ -51,6 +51,11 @@ def check_contract(manifest: Manifest, contract: Contract, path: Path) -> None:
         raise differs("limits_sha256", manifest.limits_sha256, contract.limits_sha256)
     if manifest.rate_hz != contract.rate_hz:
         raise differs("rate_hz", manifest.rate_hz, contract.rate_hz)
+    if taken := sorted(set(contract.observations) & set(PLAN_STREAMS)):
+        raise BundleError(
+            f"{path}: the bundle's {CONTRACT_FILE} has an observation stream {taken[0]!r}, which is what a "
+            f"policy that goes on with its plan calls that plan. Give the stream another name. {EXPORT_ANEW}"
+        )
     expected = action_channels(contract)
     if manifest.action_channels != expected:
         raise differs(

@@ -271,6 +271,15 @@ def test_a_robot_with_another_interface_is_refused_with_what_differs(
     assert "['a', 'c', 'b']" in str(err.value)
 
 
+def test_a_stream_that_is_called_as_the_plan_of_a_policy_is_refused(
+    write_bundle: Write, robot: Contract
+) -> None:
+    line = "  plan: {topic: plan, type: sensor_msgs/msg/JointState, names: [a], max_age_ms: 50}\n"
+    other = parse_contract(robot.text.replace("observations:\n", f"observations:\n{line}"), "robot.yaml")
+    with pytest.raises(BundleError, match=r"observation stream 'plan'.*Give the stream another name"):
+        write_bundle(contract=other)
+
+
 def test_looser_limits_are_refused_unless_they_are_allowed(write_bundle: Write, robot: Contract) -> None:
     bundle = write_bundle()
     looser = parse_contract(robot.text.replace("upper: [1, 1]", "upper: [2, 1]"), "robot.yaml")
