@@ -175,6 +175,7 @@ class Operator:
         """The command (dim,) that is due; None when there is none in force."""
         plan = self._plan
         if plan is None or not self.engaged or now_ns - plan.issued_ns > self._max_age_ns:
+            self._asked = None  # the arm has stopped: the next command begins where it stands
             return None
         gone_ns = now_ns - plan.taken_ns + self._period_ns
         asked = plan.wanted

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from episodes.contract import Contract, Source
 from policy.runtime.control import Chunk, Command, ControlConfig, FaultCode, Heartbeat, OperatorCommand, State
-from policy.runtime.operator import Change, DeadMan
+from policy.runtime.operator import Change, DeadMan, Operator
 from policy.runtime.safety import Limiter, Limits
 
 from .test_control import MS, PERIOD_NS, POSE, Cell
@@ -148,6 +148,22 @@ def test_poses_that_come_20_times_a_second_are_driven_at_an_even_speed_at_100_hz
         cell.tick(cell.inputs_next(teleop=pose, deadman=Heartbeat(True, now_ns)))
         velocities.append((cell.pose[0] - before) / 0.01)
     assert velocities[100:] == pytest.approx([0.5] * 100, abs=0.02)
+
+
+def test_after_a_silence_the_way_to_the_next_command_begins_where_the_arm_stopped(arm: Contract) -> None:
+    operator = Operator(arm, PERIOD_NS, silence_ns=SILENCE_NS, max_age_ns=50 * MS, skew_ns=20 * MS)
+    operator.update(0, Heartbeat(False, 0))
+    operator.update(1, Heartbeat(True, 1))
+    rest = np.array([0.0, 0.0, 0.25, 0.04])
+    operator.take(OperatorCommand({"arm": np.array([0.5, 0.0, 0.25])}, 1), 1, rest, rest)
+    assert operator.at(2) is not None
+    assert operator.at(200 * MS) is None, "the command is too old"
+    stopped = np.array([0.1, 0.0, 0.25, 0.04])
+    now_ns = 201 * MS
+    operator.take(OperatorCommand({"arm": np.array([0.2, 0.0, 0.25])}, now_ns), now_ns, stopped, stopped)
+    asked = operator.at(now_ns)
+    assert asked is not None
+    assert 0.1 <= asked[0] < 0.2, "between where it stands and what is asked for, not from the old command"
 
 
 @pytest.mark.parametrize(
