@@ -212,7 +212,9 @@ class RealtimeSources:
         size = len(message.data) if topic.is_picture else 64
         lost = topic.watch.note(now_ns, stamp_ns, size, topic.sequence(info), self._settings.silent_ns)
         self._note_source(topic, stamp_ns, recv_ns, lost)
+        problems = []
         for part in topic.parts:
+            records = self._recording is not None
             try:
                 if self._recording is not None:
                     part.record(self._recording, message, stamp_ns, recv_ns)
@@ -220,10 +222,13 @@ class RealtimeSources:
                     part.probe(message)
             except MessageError as error:
                 self._refuse(topic, part, error)
+                problems.append(str(error))
             except ArmchairError:
                 self._recording = None  # the node finds the error in the recording
             else:
-                topic.accept(part)
+                topic.delivered.add(part.name)
+                problems.append(part.odd if records else "")
+        topic.problem = "; ".join(filter(None, problems))
 
     def _read_clocks(self) -> tuple[int, int, int]:
         """ROS time, monotonic time, and how much time may have passed between the two readings, ns."""

@@ -64,11 +64,6 @@ class Topic:
         """The number that the publisher gave the message, where it tells of losses."""
         return info.get("publication_sequence_number") if self.alone else None
 
-    def accept(self, part: Part) -> None:
-        """A message fitted."""
-        self.delivered.add(part.name)
-        self.problem = part.odd
-
 
 class Topics:
     """All of them."""

@@ -12,6 +12,7 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.time import Time
 from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import JointState
 
 from bench.record_stand import Stand, end
 from episodes.checks.findings import Level
@@ -149,6 +150,51 @@ def test_a_computers_clock_that_is_set_ends_the_episode(
     info = dataset.info("one")
     assert info.outcome == "failure"
     assert f"the clock was set {way}" in str(info.attrs["termination_reason"])
+
+
+TWO_PARTS = ARM.replace(
+    "observations:\n",
+    "observations:\n"
+    "  speed: {topic: joint_states, type: sensor_msgs/msg/JointState, field: velocity, names: [a, b],"
+    " max_age_ms: 500}\n",
+)
+"""Positions and velocities out of one message."""
+
+
+def test_what_is_wrong_with_one_part_of_a_message_is_told_until_a_sound_one_comes_or_the_episode_ends(
+    peer: Peer, tmp_path: Path
+) -> None:
+    contract = parse_contract(TWO_PARTS, "arm")
+    settings = SourceSettings(
+        PictureSettings("jpeg", "raw", 95, "420"), "header", SECOND_NS, 0, clock_jump_ns=SECOND_NS
+    )
+    sources = RealtimeSources(peer.node, peer.loop, contract, settings)
+    speed = [0.0, 0.0]
+
+    def both(k: int) -> JointState:
+        message = joint_state(k)
+        message.velocity = speed
+        return message
+
+    def told() -> set[str]:
+        return {row.problem for row in sources.rows()}
+
+    Puppet(Stand(tmp_path, {}, peer.node, peer.loop), {"joint_states": both})
+    peer.until(lambda: not sources.missing())
+    dataset = Dataset.open_or_create(tmp_path / "data", contract)
+    one = Recording(lambda: dataset.new_writer(clock="ros", started_ns=1, episode_id="one"), 1 << 20)
+    sources.begin(one)
+    peer.until(lambda: one.samples > 10)
+    assert told() == {""}
+    speed = [0.0, float("nan")]
+    peer.until(lambda: told() == {"speed holds a non-finite number"})
+    speed = [0.0]
+    peer.until(lambda: all("2 names but 1 values" in text for text in told()))
+    speed = [0.0, float("inf")]
+    peer.until(lambda: told() == {"speed holds a non-finite number"})
+    sources.end()
+    peer.until(lambda: told() == {""})
+    one.abort("enough")
 
 
 @pytest.mark.parametrize(
