@@ -317,6 +317,7 @@ class RealtimeControl:
         self.reconfigured()
         control.log(f"{1e9 / self._figures.period_ns:g} Hz; {'; '.join(control.notes)}")
         garbage, timing = Garbage(), control.timing
+        simulated = bool(control.node.get_clock().ros_time_is_active)
         shown: tuple[int, State | None] = (0, None)
         told_ns = 0
         stop_by_ns: int | None = None
@@ -324,7 +325,10 @@ class RealtimeControl:
             self._now_ns = self._deadlines.wait()
             woke_ns = time.monotonic_ns()
             self._figures.woke(woke_ns, self._deadlines.missed)
-            loop.take(control.chunks)  # first, since it is what is waited for from the camera to the arm
+            if not simulated:
+                # First, since it is what is waited for from the camera to the arm. Under simulated time the
+                # /clock that waits beside it must come before it, or its times count from an old one.
+                loop.take(control.chunks)
             loop.spin_once(0)
             self._watch_clock()
             if loop.stopped_by is not None and stop_by_ns is None:

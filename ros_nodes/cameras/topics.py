@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import sys
 from typing import Any
 
 import cv2
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from episodes.errors import StackError
@@ -60,15 +62,8 @@ class StreamTopics:
         self._jpeg = CompressedImage()
         self._jpeg.header.frame_id = frame_id
         self._frame_id = frame_id
-        self._view: NDArray[Any] | None = None
-        self._held: NDArray[Any] | None = None
         self.jpegs = 0
         """How many pictures were encoded."""
-
-    def hold(self, pixels: NDArray[Any]) -> None:
-        """Copy a picture into the message ahead: `publish` of the same array has only to send it."""
-        np.copyto(self._prepared(pixels, encoding_of(pixels)), pixels)
-        self._held = pixels
 
     def publish(
         self, pixels: NDArray[Any], stamp_ns: int, intrinsics: Intrinsics | None, jpeg_quality: int
@@ -76,11 +71,8 @@ class StreamTopics:
         """Publish one picture, (H, W, C), with its calibration; all of it stamped `stamp_ns`."""
         encoding = encoding_of(pixels)
         if self._raw.get_subscription_count():
-            if pixels is not self._held:
-                self.hold(pixels)
             set_stamp(self._image.header.stamp, stamp_ns)
-            self._raw.publish(self._image)
-        self._held = None
+            self._raw.publish(serialised_picture(self._image, pixels))
         if self._compressed is not None and self._compressed.get_subscription_count():
             self._jpeg.format = jpeg_format(encoding)
             data = array.array("B")
@@ -100,17 +92,22 @@ class StreamTopics:
         for publisher in filter(None, (self._raw, self._compressed, self._info)):
             publisher.wait_for_all_acked(Duration(seconds=patience_s))
 
-    def _prepared(self, pixels: NDArray[Any], encoding: str) -> NDArray[Any]:
-        """The message's own memory as an array; assigning an array to it would walk every element."""
-        view = self._view
-        if view is None or view.shape != pixels.shape or view.dtype != pixels.dtype:
-            height, width = pixels.shape[:2]
-            image = self._image
-            image.height, image.width, image.encoding = height, width, encoding
-            image.step = pixels.nbytes // height
-            image.data = array.array("B", bytes(pixels.nbytes))
-            self._view = view = np.frombuffer(image.data, pixels.dtype).reshape(pixels.shape)
-        return view
+
+def serialised_picture(message: Image, pixels: NDArray[Any]) -> bytes:
+    """The CDR bytes of `message` (its header counts, it has no data) with a picture (H, W, C).
+
+    The pixels are the last field: they are appended to the few bytes of the rest. rclpy would copy them into
+    the message, from there into a C structure and from there into the bytes.
+
+    Raises:
+        StackError: pixels of a type that no encoding has.
+    """
+    message.height, message.width = pixels.shape[:2]
+    message.encoding = encoding_of(pixels)
+    message.step = pixels.nbytes // message.height
+    head = serialize_message(message)
+    length = pixels.nbytes.to_bytes(4, sys.byteorder)
+    return b"".join((head[:-4], length, np.ascontiguousarray(pixels).reshape(-1).data))
 
 
 def encoding_of(pixels: NDArray[Any]) -> str:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import rclpy
 from rcl_interfaces.msg import ParameterType
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.serialization import deserialize_message
 from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import Image
 
 from episodes.errors import ConfigError
 from ros_nodes import qos
@@ -18,7 +21,7 @@ from ros_nodes.camera_node import SETTABLE
 from ros_nodes.cameras.files import FilesConfig, FileSource
 from ros_nodes.cameras.parameters import CameraConfig, make_source
 from ros_nodes.cameras.realsense import RealSenseSource
-from ros_nodes.cameras.topics import CAMERA, jpeg_format, optical_frame_of, topic_of
+from ros_nodes.cameras.topics import CAMERA, jpeg_format, optical_frame_of, serialised_picture, topic_of
 from ros_nodes.cameras.v4l2 import V4l2Source
 from ros_nodes.parameters import declare, parameters_of
 
@@ -155,3 +158,21 @@ def test_the_manual_names_every_parameter_and_its_example_is_accepted(
     assert configs["front"].v4l2.profile == "1280x720x30"
     assert configs["replay"].files.loop
     assert all(make_source(config).streams for config in configs.values())
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "encoding"),
+    [((3, 5, 3), "uint8", "rgb8"), ((2, 7, 1), "uint16", "16UC1"), ((4, 3, 1), "float32", "32FC1")],
+)
+def test_a_picture_is_serialised_to_the_message_that_ros_reads(
+    shape: tuple[int, int, int], dtype: str, encoding: str
+) -> None:
+    pixels = np.arange(np.prod(shape), dtype=dtype).reshape(shape)[::-1]  # not contiguous
+    message = Image()
+    message.header.frame_id = "front_color_optical_frame"
+    message.header.stamp.sec, message.header.stamp.nanosec = 12, 34
+    read = deserialize_message(serialised_picture(message, pixels), Image)
+    assert read.header == message.header
+    assert (read.height, read.width, read.encoding) == (*shape[:2], encoding)
+    assert read.step == shape[1] * shape[2] * pixels.itemsize
+    assert read.data.tobytes() == pixels.tobytes()
