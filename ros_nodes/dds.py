@@ -68,7 +68,7 @@ def variables(values: Mapping[str, str]) -> Iterator[None]:
     finally:
         for key, value in before.items():
             if value is None:
-                del os.environ[key]
+                os.environ.pop(key, None)
             else:
                 os.environ[key] = value
 

@@ -29,9 +29,9 @@ class Standing:
     def run(self, drill: AnyDrill) -> Outcome:
         """Run a drill, print its figures, and demand that every promise holds.
 
-        A drill that breaks none but that a measured acceleration was beyond its limit is run once more: the
-        commands keep the limit (that is another promise), but one that the machine brings 5 ms late has the
-        simulated joint hurry after it.
+        A drill that breaks none but that a measured acceleration was beyond its limit is run once more: a
+        command that the machine brings 5 ms late has the simulated joint hurry after it. That the commands
+        themselves keep the limits is judged in the takeover drill and in tests/runtime.
         """
         outcome = self._once(drill)
         if outcome.problems and all(": acceleration " in text for text in outcome.problems):
