@@ -97,8 +97,8 @@ class BRAC:
     ) -> None:
         self.config = config
         self.action_dim = action_dim
-        self.policy = TanhGaussianPolicy(observation, action_dim, config.hidden).to(device)
-        self.behaviour = TanhGaussianPolicy(observation, action_dim, config.hidden).to(device)
+        self.policy = TanhGaussianPolicy(observation, action_dim, config.hidden).to(device).eval()
+        self.behaviour = TanhGaussianPolicy(observation, action_dim, config.hidden).to(device).eval()
 
         def critic() -> TwinQ:
             norm, options = config.layer_norm, config.regularise
@@ -167,10 +167,15 @@ class BRAC:
         return loss, loss_alpha, metrics
 
     def update(self, batch: Transitions) -> Metrics:
-        """One gradient step: of π_β at first, then of Q, the policy, α and the target network."""
+        """One gradient step: of π_β at first, then of Q, the policy, α and the target network.
+
+        Dropout and noise act in the network that a loss trains; targets and penalties come from whole ones.
+        """
         self.steps += 1
         if self.steps <= self.config.behaviour_steps:
+            self.behaviour.train()
             loss = imitation_loss(self.behaviour.imitation_loss(batch.observations, batch.actions))
+            self.behaviour.eval()
             self._step({"behaviour": loss})
             if self.steps == self.config.behaviour_steps:
                 self.policy.load_state_dict(self.behaviour.state_dict())
@@ -178,7 +183,9 @@ class BRAC:
         self.q.train()
         loss_q, metrics = self.critic_loss(batch)
         self.q.eval()
+        self.policy.train()
         loss_policy, loss_alpha, logged = self.actor_loss(batch)
+        self.policy.eval()
         losses = {"q": loss_q, "policy": loss_policy}
         self._step(losses | ({"alpha": loss_alpha} if self.config.entropy == "learned" else {}))
         follow(self.q_target, self.q, self.config.tau)

@@ -146,7 +146,7 @@ class CQL:
     ) -> None:
         self.config = config
         self.action_dim = action_dim
-        self.policy = TanhGaussianPolicy(observation, action_dim, config.hidden).to(device)
+        self.policy = TanhGaussianPolicy(observation, action_dim, config.hidden).to(device).eval()
 
         def critic() -> TwinQ:
             norm, options = config.layer_norm, config.regularise
@@ -245,12 +245,17 @@ class CQL:
         return loss, loss_alpha, metrics
 
     def update(self, batch: Transitions) -> Metrics:
-        """One gradient step on each loss, all from the weights of before the step, then the target's."""
+        """One gradient step on each loss, all from the weights of before the step, then the target's.
+
+        Dropout and noise act in the network that a loss trains; targets and proposals come from whole ones.
+        """
         alpha = self.log_alpha.detach().exp()
         self.q.train()
         loss_q, gap, metrics = self.critic_loss(batch, alpha)
         self.q.eval()
+        self.policy.train()
         loss_policy, loss_scalars, logged = self.actor_loss(batch, alpha, self.log_alpha)
+        self.policy.eval()
         if self.config.lagrange:
             loss_scalars = loss_scalars + multiplier_loss(self.log_multiplier, gap, self.config.threshold)
             logged = {**logged, "multiplier": multiplier(self.log_multiplier.detach())}

@@ -16,6 +16,8 @@ from policy.algorithms import cql
 from policy.algorithms.brac import BRACConfig
 from policy.algorithms.cql import CQLConfig
 from policy.critic import TwinQ
+from policy.encoders import EncoderConfig
+from policy.observations import Observations, ObservationSpace
 from policy.policies import TanhGaussianPolicy
 from policy.transitions import Transitions
 
@@ -239,6 +241,53 @@ def test_brac_trains_the_behaviour_first_and_starts_as_its_copy() -> None:
     assert not all(map(torch.equal, behaviour, learner.policy.parameters()))
     assert not all(map(torch.equal, q, learner.q.parameters()))
     assert learner.behaviour.imitation_loss(data.observations, data.actions).shape == (12,)
+
+
+@pytest.mark.parametrize(
+    "config", [CQLConfig(hidden=(8,), samples=2, bc_steps=1), BRACConfig(hidden=(8,), behaviour_steps=1)],
+    ids=lambda config: config.name,
+)  # fmt: skip
+def test_dropout_acts_in_the_network_that_a_loss_trains_and_nowhere_else(config) -> None:
+    torch.manual_seed(0)
+    space = ObservationSpace(3, ((8, 8, 3),), EncoderConfig(kind="workflow-small", dropout=0.5))
+    learner = config.build(space, 2, CPU)
+
+    def seen(vector: torch.Tensor) -> Observations:
+        pictures = torch.randint(0, 256, (len(vector), 8, 8, 3), dtype=torch.uint8)
+        return Observations(vector, (pictures,))
+
+    data = batch()
+    data = data._replace(observations=seen(data.observations), next_observations=seen(data.next_observations))
+    names = [name for name in ("policy", "behaviour", "q", "q_target") if hasattr(learner, name)]
+    calls: list[tuple[str, bool, bool]] = []
+
+    def note(name: str) -> None:
+        eyes = getattr(learner, name).eyes
+        for one in eyes if isinstance(eyes, torch.nn.ModuleList) else [eyes]:
+            one.register_forward_pre_hook(
+                lambda eye, _: calls.append((name, eye.training, torch.is_grad_enabled()))
+            )
+
+    def assert_whole() -> None:
+        assert not any(getattr(learner, name).training for name in names)
+        first, second = (learner.policy(data.observations) for _ in range(2))
+        assert torch.equal(first, second)
+
+    for name in names:
+        note(name)
+    assert_whole()
+    for phase in ("first", "second"):
+        calls.clear()
+        learner.update(data)
+        with_dropout = {name for name, training, _ in calls if training}
+        trained = {"behaviour"} if (config.name, phase) == ("brac", "first") else {"policy", "q"}
+        assert with_dropout == trained
+        # A policy draws for targets and proposals without gradients, and is whole there.
+        assert all(training == gradients for name, training, gradients in calls if name == "policy")
+        assert_whole()
+    calls.clear()
+    learner.validate(data)
+    assert not any(training for _, training, _ in calls)
 
 
 @pytest.mark.parametrize(("config", "key"), [
