@@ -34,8 +34,8 @@ class DataConfig:
     files: tuple[Path, ...]
     """Prepared files (`armchair prepare`) of robots with one interface; several are chained."""
     prior: tuple[Path, ...] = ()
-    """Further prepared files, of other tasks: their transitions are learned from with the lowest reward,
-    0."""
+    """Further prepared files, of other tasks: their transitions are learned from with the lowest reward that
+    a training transition of `files` has; with scaled rewards, and with those that need no file, that is 0."""
     weights: tuple[float, ...] = ()
     """How often each file is drawn from, those of `files` first, then those of `prior`; only their ratios
     count. Left out, every transition is drawn equally often."""
@@ -142,7 +142,8 @@ def load_data(
     rewards, reward_range = _rewards(config, train, valid)
     of_demo = {id(demo): reward for demo, reward in zip([*train, *valid], rewards, strict=True)}
     pictures, starts = _pictures(parts)
-    stack = _Stack(of_demo, starts, config.n_step, discount, chunk, experts)
+    lowest = 0.0 if config.scale_reward or config.reward in BLIND else reward_range[0]
+    stack = _Stack(of_demo, lowest, starts, config.n_step, discount, chunk, experts)
     train = [demo for part in parts for demo in part.train]
     valid = [demo for part in parts for demo in part.valid if len(demo)]
     observations = np.concatenate([demo.observations for demo in train])
@@ -242,6 +243,8 @@ class _Stack:
 
     rewards: Mapping[int, NDArray[np.float64]]
     """By the demo's id; demos of prior files have none."""
+    lowest: float
+    """The reward of demos that have none."""
     starts: Sequence[int]
     """The first row of each file's pictures."""
     n_step: int
@@ -259,7 +262,7 @@ class _Stack:
 
     def _columns(self, demo: Demo, first_frame: int, pictures: bool) -> dict[str, NDArray[Any] | None]:
         ends = segment_ends(demo.ticks, demo.terminated, demo.truncated)
-        reward = self.rewards.get(id(demo), np.zeros(len(demo)))
+        reward = self.rewards.get(id(demo), np.full(len(demo), self.lowest))
         returns, last = n_step(reward, ends, self.n_step, self.discount)
         chunks, recorded = action_chunks(demo.actions, ends, self.chunk)
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import hypothesis.extra.numpy as hnp
@@ -124,6 +125,13 @@ def test_prior_files_are_learned_from_with_the_lowest_reward(tiny, tmp_path: Pat
     assert data.train.rewards.tolist() == [0.0, 0.5, 1.0, 0.75] + [0.0] * 6
     assert data.reward_range == (-2.0, 2.0)
     assert data.episodes == (2, 0)
+    for reward, scaled, expected in (
+        ("truth", False, -2.0), ("random", False, 0.0), ("constant", True, 0.0), ("truth", True, 0.0)
+    ):  # fmt: skip
+        rows = load_data(dataclasses.replace(config, reward=reward, scale_reward=scaled)).train.rewards
+        assert rows[4:].tolist() == [expected] * 6
+    plain = load_data(dataclasses.replace(config, scale_reward=False))
+    assert plain.train.rewards[:4].tolist() == [-2.0, 0.0, 2.0, 1.0]
     with pytest.raises(ConfigError, match=r"--data\.prior .*none twice"):
         load_data(DataConfig(files=files[:1], prior=files[:1]))
 
