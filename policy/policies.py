@@ -128,8 +128,8 @@ class TanhGaussianPolicy(nn.Module):
         """tanh(μ), the action at deployment, (B, action_dim)."""
         return self.mean(self.eyes(seen)).chunk(2, dim=-1)[0].tanh()
 
-    def sample(self, seen: Seen, count: int | None = None) -> tuple[Tensor, Tensor]:
-        """Actions with gradients to μ and σ, and log π of each: (B, dim) and (B,), or `count` of each row,
+    def draw(self, seen: Seen, count: int | None = None) -> tuple[Tensor, Tensor]:
+        """u with gradients to μ and σ, and log π of tanh(u): (B, dim) and (B,), or `count` of each row,
         (count, B, dim) and (count, B)."""
         mean, log_std = self.parameters_of(seen)
         if count is not None:
@@ -138,7 +138,19 @@ class TanhGaussianPolicy(nn.Module):
         u = mean + log_std.exp() * noise
         # (u − μ)/σ is the noise itself, so the density needs no division by σ.
         log_density = -(0.5 * noise.square() + log_std + _HALF_LOG_TWO_PI)
-        return u.tanh(), (log_density - squash_log_slope(u)).sum(dim=-1)
+        return u, (log_density - squash_log_slope(u)).sum(dim=-1)
+
+    def sample(self, seen: Seen, count: int | None = None) -> tuple[Tensor, Tensor]:
+        """Actions tanh(u) and log π of each, as `draw` gives them."""
+        u, log_prob = self.draw(seen, count)
+        return u.tanh(), log_prob
+
+    def drawn_losses(self, seen: Seen, u: Tensor) -> Tensor:
+        """−log π(tanh(u)|s) of each entry, (B, action_dim), for a u that was drawn.
+
+        Near ±1 it is exact, where an action has lost its u: in float32 tanh(u) is 1 from u = 9 on.
+        """
+        return normal_loss(u, *self.parameters_of(seen)) + squash_log_slope(u)
 
     def log_prob(self, seen: Seen, actions: Tensor) -> Tensor:
         """log π(a|s) of each row, (B,)."""
@@ -146,8 +158,7 @@ class TanhGaussianPolicy(nn.Module):
 
     def entry_losses(self, seen: Seen, actions: Tensor) -> Tensor:
         """−log π of each entry, (B, action_dim)."""
-        u = actions.clamp(-EDGE, EDGE).atanh()
-        return normal_loss(u, *self.parameters_of(seen)) + squash_log_slope(u)
+        return self.drawn_losses(seen, actions.clamp(-EDGE, EDGE).atanh())
 
     def imitation_loss(self, seen: Seen, actions: Tensor) -> Tensor:
         """−log π(a|s) of each row, shape (B,)."""

@@ -124,11 +124,15 @@ class BRAC:
         return self.config.beta if self.config.entropy == "beta" else self.log_alpha.detach().exp()
 
     def penalised(self, seen: Seen) -> tuple[Tensor, Tensor, Tensor]:
-        """Actions of π with gradients, their log π and their D̂."""
-        actions, log_prob = self.policy.sample(seen)
+        """Actions of π with gradients, their log π and their D̂.
+
+        Both densities are taken at one u = artanh(a), before the squashing: its slope then cancels in D̂, also
+        where tanh(u) rounds to ±1.
+        """
+        u, log_prob = self.policy.draw(seen)
         with frozen(self.behaviour):
-            log_behaviour = self.behaviour.log_prob(seen, actions)
-        return actions, log_prob, divergence(log_prob, log_behaviour, self.alpha, self.config.beta)
+            log_behaviour = -self.behaviour.drawn_losses(seen, u).sum(dim=-1)
+        return u.tanh(), log_prob, divergence(log_prob, log_behaviour, self.alpha, self.config.beta)
 
     def critic_loss(self, batch: Transitions) -> tuple[Tensor, Metrics]:
         """L_Q of both Q with the regularisers, and what is logged."""

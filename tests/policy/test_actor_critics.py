@@ -206,6 +206,20 @@ def test_the_divergence_of_brac_is_the_sampled_kl(entropy) -> None:
     assert penalty.mean().item() == pytest.approx(expected, abs=0.01)
 
 
+def test_the_divergence_of_brac_is_exact_where_actions_round_to_one() -> None:
+    """π = N(9, e⁻²) and π_β = N(8.9, 1) before the squashing: nearly all actions are 1 in float32."""
+    torch.manual_seed(0)
+    learner = BRACConfig(hidden=()).build(1, 1, CPU)
+    sizes = ((9.0, -1.0), (8.9, 0.0))
+    for policy, values in zip((learner.policy, learner.behaviour), sizes, strict=True):
+        policy.mean[-1].weight.data.zero_()
+        policy.mean[-1].bias.data = torch.tensor(values)
+    p, q = (torch.distributions.Normal(m, math.exp(s)) for m, s in sizes)
+    actions, _, penalty = learner.penalised(torch.zeros(20_000, 1))
+    assert actions.eq(1).double().mean() > 0.4
+    assert penalty.mean().item() == pytest.approx(torch.distributions.kl_divergence(p, q).item(), abs=0.02)
+
+
 @pytest.mark.parametrize(("value_penalty", "policy_penalty"), [(True, True), (False, True), (True, False)])
 def test_the_penalties_of_brac_stand_in_target_and_policy_loss(
     value_penalty, policy_penalty, monkeypatch

@@ -64,6 +64,24 @@ def test_actions_at_the_bounds_have_a_finite_density_and_gradient(policy) -> Non
     torch.testing.assert_close(squash_log_slope(u)[inside], (1 - u[inside].tanh() ** 2).log())
 
 
+def test_a_draw_is_a_sample_before_the_squashing_and_its_density_is_exact_at_the_bounds(policy) -> None:
+    s = torch.randn(40, 3).double()
+    torch.manual_seed(1)
+    u, log_density = policy.draw(s)
+    torch.manual_seed(1)
+    actions, again = policy.sample(s)
+    assert torch.equal(u.tanh(), actions)
+    assert torch.equal(log_density, again)
+    torch.testing.assert_close(-policy.drawn_losses(s, u).sum(dim=-1), log_density)
+    mean, log_std = (x.detach().numpy() for x in policy.parameters_of(s))
+    far = torch.full((40, 1), 15.0)
+    # log(1 − tanh²(u)) = −2 log cosh(u), and cosh(15) is no trouble in double precision.
+    expected = scipy.stats.norm.logpdf(15.0, mean, np.exp(log_std)) + 2 * np.log(np.cosh(15.0))
+    found = -policy.float().drawn_losses(s.float(), far)
+    assert far.tanh().eq(1).all()
+    np.testing.assert_allclose(found.detach().numpy(), expected, rtol=1e-4)
+
+
 def test_the_spread_is_bounded() -> None:
     policy = TanhGaussianPolicy(1, 1, ())
     policy.mean[-1].bias.data = torch.tensor([0.0, 50.0])
