@@ -246,11 +246,11 @@ def main(config: ExportConfig) -> int:
 
 def _recorded(config: ExportConfig, trained: TrainedPolicy) -> dict[str, NDArray[Any]]:
     """Evenly spaced recorded observations (N, …) by stream, as the robot's runtime gives them."""
-    data = load_run_data(replace(trained.config, data=_unlabelled(trained)), config.files)
+    files = config.files or trained.config.data.files
+    data = load_run_data(replace(trained.config, data=_unlabelled(trained)), files)
     if data.contract.interface_sha256 != trained.contract.interface_sha256:
-        first = (config.files or trained.config.data.files)[0]
         raise BundleError(
-            f"{first}: its interface is not the one that {config.run} was trained on. Give prepared files "
+            f"{files[0]}: its interface is not the one that {config.run} was trained on. Give prepared files "
             "of the same robot with --files."
         )
     total = len(data.train.rewards)

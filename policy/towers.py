@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import safetensors
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
@@ -150,8 +149,13 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
             f"{path}: this cannot be read as weights ({' '.join(str(error).split())[:200]}). Give a "
             ".safetensors file, or one of torch that holds tensors alone."
         ) from error
+    if not isinstance(loaded, dict):
+        raise DatasetError(
+            f"{path}: it holds a {type(loaded).__name__} in the place of named tensors. Give the weights as "
+            "torch.save(model.state_dict(), …) writes them, or a .safetensors file."
+        )
     for key in ("state_dict", "model"):
-        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+        if isinstance(loaded.get(key), dict):
             loaded = loaded[key]
     return {str(key): value for key, value in loaded.items() if isinstance(value, Tensor)}
 

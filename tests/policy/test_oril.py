@@ -10,6 +10,8 @@ from episodes.errors import DatasetError
 from policy.algorithms.iql import IQLConfig
 from policy.algorithms.oril import ORILConfig, first_half, imitation_reward, positive_unlabelled_loss
 from policy.data import DataConfig, load_data
+from policy.export import ExportConfig, export
+from policy.train import train
 from policy.training import BatchSampler
 from policy.transitions import Transitions
 
@@ -76,6 +78,19 @@ def test_the_expert_is_named_by_outcome_or_by_mask(tiny, tmp_path, rng) -> None:
     tiny.write(tmp_path / "b.h5", [tiny.episode(rng, 3)], masks={"train": [0], "best": []})
     with pytest.raises(DatasetError, match=r"no episode to train on is an expert's \(--data\.expert best\)"):
         load_data(DataConfig(files=(tmp_path / "b.h5",), reward="zero", expert="best"), experts=True)
+
+
+def test_a_run_whose_experts_are_all_in_prior_data_exports(make_config, tiny, tmp_path, rng) -> None:
+    task = tiny.write(tmp_path / "task.h5", [tiny.episode(rng) for _ in range(3)], masks={"best": []})
+    experts = tiny.write(tmp_path / "experts.h5", [tiny.episode(rng)], masks={"best": [0]})
+    config = make_config(
+        algo=ORILConfig(discriminator_hidden=(8,), discriminator_steps=2, iql=IQLConfig(hidden=(8,))),
+        data={"files": (task,), "prior": (experts,), "expert": "best"}, loop={"steps": 4},
+    )  # fmt: skip
+    train(config)
+    parity = export(ExportConfig(config.run)).parity
+    assert parity.samples == 36
+    assert parity.max_abs_difference < 1e-5
 
 
 def test_oril_finds_the_experts_action_among_all_others_to_within_0_1() -> None:

@@ -123,6 +123,9 @@ def test_a_tower_that_cannot_be_had_says_why(clip, make_config, tmp_path: Path) 
     (tmp_path / "text.pt").write_text("weights")
     with pytest.raises(DatasetError, match=r"text\.pt: this cannot be read as weights"):
         load_checkpoint(Tower(clip), dataclasses.replace(clip, checkpoint=tmp_path / "text.pt"))
+    torch.save([torch.zeros(2)], tmp_path / "list.pt")
+    with pytest.raises(DatasetError, match=r"list\.pt: it holds a list in the place of named tensors"):
+        load_checkpoint(Tower(clip), dataclasses.replace(clip, checkpoint=tmp_path / "list.pt"))
     safetensors.torch.save_file({"a": torch.zeros(2)}, tmp_path / "other.safetensors")
     with pytest.raises(
         DatasetError, match=r"other\.safetensors: \d+ of \d+ tensors of armchair-tiny are not"
