@@ -21,6 +21,8 @@ class Verb(NamedTuple):
     config: str
     help: str
     function: str = "main"
+    in_simulation: bool = False
+    """Whether the function takes `make_env`, which makes a simulation by name."""
 
 
 VERBS = {
@@ -42,7 +44,7 @@ VERBS = {
     "prepare": Verb(
         "episodes.prepare", "PrepareConfig", "write one aligned training file (robomimic layout)"
     ),
-    "train": Verb("policy.train", "TrainConfig", "learn a policy offline"),
+    "train": Verb("policy.train", "TrainConfig", "learn a policy offline", in_simulation=True),
     "export": Verb("policy.export", "ExportConfig", "export a checkpoint as an ONNX bundle"),
     "rollout": Verb("sim.rollout", "RolloutConfig", "evaluate a bundle in simulation, in process"),
     "up": Verb("ros_nodes.up", "UpConfig", "run a ROS 2 stack: simulation, recording, deployment"),
@@ -120,7 +122,8 @@ def _run(title: str, verb: Verb, arguments: list[str]) -> int:
         import tyro
 
         config = tyro.cli(getattr(module, verb.config), prog=f"armchair {title}", args=arguments)
-        return int(getattr(module, verb.function)(config))
+        rest = {"make_env": _make_env} if verb.in_simulation else {}
+        return int(getattr(module, verb.function)(config, **rest))
     except ArmchairError as error:
         print(f"armchair {title}: {error}", file=sys.stderr)
         return 2
@@ -133,6 +136,13 @@ def _run(title: str, verb: Verb, arguments: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _make_env(name: str, *, horizon: int) -> object:
+    """What learning asks of a simulation (`policy.protocols.Env`), filled by one of ours."""
+    from sim.make import make_env
+
+    return make_env(name, horizon=horizon)
 
 
 def _overview() -> str:

@@ -40,6 +40,14 @@ class Env(Protocol):
         ...
 
 
+class MakeEnv(Protocol):
+    """Makes the simulation that a contract names."""
+
+    def __call__(self, name: str, *, horizon: int) -> Env:
+        """The environment `name` with its training goals; an episode is truncated after `horizon` steps."""
+        ...
+
+
 class RewardFn(Protocol):
     """A reward that is computed while learning, as a fitted reward model does."""
 
@@ -107,6 +115,7 @@ __all__ = [
     "AlgorithmConfig",
     "Env",
     "Evaluate",
+    "MakeEnv",
     "Observation",
     "PolicyLearner",
     "RewardFn",

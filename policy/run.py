@@ -29,6 +29,7 @@ from episodes.errors import ConfigError, DatasetError, MachineError
 from policy.algorithms.bc import BCConfig
 from policy.algorithms.brac import BRACConfig
 from policy.algorithms.cql import CQLConfig
+from policy.algorithms.gail import GAILConfig
 from policy.algorithms.iql import IQLConfig
 from policy.algorithms.oril import ORILConfig
 from policy.checkpoint import Checkpoints, load_state
@@ -55,6 +56,9 @@ Algorithm = (
     | Annotated[
         ORILConfig,
         tyro.conf.subcommand("oril", description="Imitates named experts with the help of all other data."),
+    ]
+    | Annotated[
+        GAILConfig, tyro.conf.subcommand("gail", description="Imitates named experts in a live simulation.")
     ]
 )
 

@@ -22,12 +22,15 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from episodes.errors import MachineError
+from episodes.errors import ConfigError, MachineError
+from policy.algorithms.gail import GAIL
 from policy.checkpoint import Checkpoints
 from policy.data import OfflineData, load_data
+from policy.graph import PolicyGraph
+from policy.live import Live
 from policy.normalise import Normaliser
 from policy.pictures import PictureSampler
-from policy.protocols import Evaluate, PolicyLearner
+from policy.protocols import Evaluate, MakeEnv, PolicyLearner
 from policy.run import (
     TrainConfig,
     build_graph,
@@ -52,12 +55,14 @@ def train(
     config: TrainConfig,
     *,
     evaluate: Evaluate | None = None,
+    make_env: MakeEnv | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> LoopResult:
     """Train in `config.run`, from its newest checkpoint where it has one; a finished run returns at once.
 
     Args:
         evaluate: judges the policy at `loop.evaluate_every`, logged as `evaluate/<name>`.
+        make_env: makes the environment that an algorithm tries its policy in.
         progress: called with (steps done, steps in all).
 
     Raises:
@@ -83,6 +88,8 @@ def train(
         learner = config.algo.build(space, data.contract.action_dim, device)
         normaliser = Normaliser(data.mean, data.std, config.data.std_floor)
         graph = build_graph(learner, data.contract, data.streams, data.cameras, normaliser, device, tower)
+        if isinstance(learner, GAIL) and make_env is not None:
+            learner.connect(_live(config.algo.horizon, data, graph, make_env))
         rows = data.train.to(device).scaled(graph.normaliser, graph.action_range)
         held_out = None
         if data.valid is not None:
@@ -96,6 +103,17 @@ def train(
 
         sampler = _sampler(config, data, rows)
         return run_loop(learner, sampler, config.loop, config.run, evaluate=judge, progress=progress)
+
+
+def _live(horizon: int, data: OfflineData, graph: PolicyGraph, make_env: MakeEnv) -> Live:
+    simulation = data.contract.simulation
+    if simulation is None:
+        raise ConfigError(
+            f"algo:gail: the contract of {data.contract.robot} names no simulation, and this algorithm has "
+            "to try its policy somewhere. Use algo:oril, which learns from recordings alone."
+        )
+    env = make_env(simulation.environment, horizon=horizon)
+    return Live(env, graph.normaliser, graph.action_range, tuple(data.streams))
 
 
 def _through_tower(
@@ -176,8 +194,8 @@ def _sampler(config: TrainConfig, data: OfflineData, rows: Transitions) -> Batch
     )
 
 
-def main(config: TrainConfig) -> int:
-    """Train with a progress bar, and say what came out."""
+def main(config: TrainConfig, *, make_env: MakeEnv | None = None) -> int:
+    """Train with a progress bar, and say what came out; `make_env` as in `train`."""
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -191,6 +209,7 @@ def main(config: TrainConfig) -> int:
             task = bar.add_task(f"train {config.algo.name}", total=config.loop.steps)
             result = train(
                 config,
+                make_env=make_env,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
     except TrainingInterrupted as stopped:

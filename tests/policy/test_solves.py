@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from policy.algorithms.bc import BCConfig
+from policy.algorithms.brac import BRACConfig
 from policy.algorithms.cql import CQLConfig
 from policy.algorithms.iql import IQL, IQLConfig
 from policy.data import Transitions
@@ -120,6 +121,17 @@ def bandit(actions: torch.Tensor, rewards: torch.Tensor) -> Transitions:
     return Transitions(state, actions, rewards, state, torch.ones(count), torch.zeros(count))
 
 
+def test_an_unregularised_cql_finds_the_best_arm_of_a_bandit_to_within_0_1() -> None:
+    """Rewards 1 − 4 (a − 0.3)² at actions from all over: with w = 0 it is a plain actor-critic."""
+    torch.manual_seed(0)
+    actions = torch.rand(512, 1) * 2 - 1
+    rows = bandit(actions, 1 - 4 * (actions[:, 0] - 0.3) ** 2)
+    config = CQLConfig(weight=0.0, samples=1, bc_steps=0, lr=3e-3, policy_lr=1e-2, hidden=(32,))
+    learner = config.build(1, 1, CPU)
+    fit(learner, rows, 500)
+    assert learner.policy(torch.zeros(1, 1)).item() == pytest.approx(0.3, abs=0.1)
+
+
 def test_cql_promises_less_where_nobody_has_been_and_stays_there() -> None:
     """The data ends at a = 0.2, the reward rises up to there: a plain critic goes on rising beyond, CQL's
     does not, and its policy stays among the actions of the data."""
@@ -139,3 +151,22 @@ def test_cql_promises_less_where_nobody_has_been_and_stays_there() -> None:
     assert found[0.0][1] > 0.5
     assert found[5.0][0] < 0
     assert -0.6 <= found[5.0][1] <= 0.3
+
+
+def test_brac_moves_from_the_behaviour_by_as_much_as_the_kl_allows_to_within_0_15() -> None:
+    """Behaviour N(m, σ²) before the squashing and reward k·artanh(a): the best π for weight β is
+    N(m + k σ²/β, σ²), since it is proportional to π_β exp(Q/β)."""
+    torch.manual_seed(0)
+    mean, std, slope, beta = -0.2, 0.4, 0.5, 0.2
+    u = mean + std * torch.randn(2048, 1)
+    rows = bandit(u.tanh(), slope * u[:, 0])
+    config = BRACConfig(
+        beta=beta, behaviour_steps=300, behaviour_lr=1e-2, lr=3e-3, policy_lr=1e-2, hidden=(32,)
+    )
+    learner = config.build(1, 1, CPU)
+    fit(learner, rows, 900)
+    state = torch.zeros(1, 1)
+    m, log_std = (x.item() for x in learner.behaviour.parameters_of(state))
+    assert (m, log_std) == pytest.approx((mean, np.log(std)), abs=0.15)
+    found = [x.item() for x in learner.policy.parameters_of(state)]
+    assert found == pytest.approx([m + slope * np.exp(2 * log_std) / beta, log_std], abs=0.15)
