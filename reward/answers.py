@@ -40,7 +40,14 @@ _MEANING: Mapping[Kind, str] = {
     Kind.PROGRESS: "step of the rubric, 1 to 5, -1 unsure",
     Kind.SUCCESS: "is the goal achieved?",
 }
-_NUMBER = re.compile(r"(?<![\w.])-?(?:\d+(?:\.\d+)?|\.\d+)(?![\w]|\.\d)")
+_DASH = "\\-\u2010\u2011\u2012\u2013\u2014\u2212\ufe63\uff0d"
+"""What models write for a minus: hyphens, dashes, the mathematical sign, the full width."""
+_MINUS = re.compile(rf"[{_DASH}]\s*(?=[\d.])")
+_NUMBER = re.compile(
+    rf"(?<![\w.{_DASH}])(?:[{_DASH}]\s*)?(?:\d+(?:\.\d+)?|\.\d+)(?!\w|\.\d|\s*%|\s*[{_DASH}]\s*\d)"
+)
+"""A number that stands alone: a dash before it is its sign, but for one behind a word ("picture-1", which
+names nothing); a percentage and the beginning of a range are none."""
 _WORD = re.compile(r"(?<![\w-])(?:yes|no|unsure)(?![\w-])", re.IGNORECASE)
 
 
@@ -102,7 +109,7 @@ def _value(kind: Kind, answer: object) -> Reading:
         return _CHOICES[kind]["yes" if answer else "no"] if kind is Kind.SUCCESS else MALFORMED
     if isinstance(answer, float) and answer.is_integer():
         answer = int(answer)
-    said = str(answer).strip().lower()
+    said = _MINUS.sub("-", str(answer).strip().lower())
     if kind in _CHOICES:
         return _CHOICES[kind].get(said, MALFORMED)
     try:
