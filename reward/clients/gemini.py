@@ -14,7 +14,7 @@ from episodes.errors import LabelError, MachineError
 from reward.answers import openapi_schema
 from reward.clients.prices import ImageTokens, Price, price_of, today
 from reward.clients.protocol import Kind, Setting, Task
-from reward.clients.sending import Fault, Reply, SendConfig, retry_after_s
+from reward.clients.sending import Fault, Reply, SendConfig, check_address, retry_after_s
 from reward.clients.vlm import Part, VlmConfig, VlmJudge
 
 KEY_VARIABLE = "GEMINI_API_KEY"
@@ -39,6 +39,9 @@ class GeminiConfig:
     """How long it thinks before it answers; the model's own choice when left out."""
     base_url: str = ""
     """Another server that speaks the same protocol, for example a proxy."""
+
+    def __post_init__(self) -> None:
+        check_address("gemini.base-url", self.base_url)
 
 
 class Gemini:

@@ -18,7 +18,7 @@ from reward.answers import openapi_schema
 from reward.clients.gemini import CATEGORIES, FINAL, required_key
 from reward.clients.prices import Price, price_of, today
 from reward.clients.protocol import Kind, Setting, Task
-from reward.clients.sending import Fault, Reply, SendConfig, retry_after_s
+from reward.clients.sending import Fault, Reply, SendConfig, check_address, retry_after_s
 from reward.clients.vlm import Part, VlmConfig, VlmJudge
 
 
@@ -34,6 +34,9 @@ class GeminiLegacyConfig:
     """How requests travel."""
     base_url: str = ""
     """Another server that speaks the same protocol, for example a proxy."""
+
+    def __post_init__(self) -> None:
+        check_address("gemini-legacy.base-url", self.base_url)
 
 
 class GeminiLegacy:

@@ -20,7 +20,7 @@ from episodes.errors import ConfigError, LabelError, MachineError
 from reward.answers import answer_schema
 from reward.clients.prices import Price, price_of, today
 from reward.clients.protocol import Kind, Setting, Task
-from reward.clients.sending import Fault, Reply, SendConfig, retry_after_s
+from reward.clients.sending import Fault, Reply, SendConfig, check_address, retry_after_s
 from reward.clients.vlm import Part, VlmConfig, VlmJudge
 
 KEY_VARIABLE = "OPENAI_API_KEY"
@@ -58,8 +58,7 @@ class OpenAIConfig:
     your own costs nothing when left out."""
 
     def __post_init__(self) -> None:
-        if self.base_url and not self.base_url.startswith(("http://", "https://")):
-            raise ConfigError(f"openai.base-url {self.base_url!r}: write it with http:// or https://.")
+        check_address("openai.base-url", self.base_url)
         if self.usd_per_million is not None and min(self.usd_per_million) < 0:
             raise ConfigError(f"openai.usd-per-million {self.usd_per_million}: prices are 0 or greater.")
 

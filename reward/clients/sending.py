@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
 
 from episodes.errors import ConfigError, LabelError
 from reward.clients.protocol import Errand
@@ -40,6 +41,23 @@ class SendConfig:
             raise ConfigError(f"send.per-minute {self.per_minute} is out of range: greater than 0.")
         if not self.timeout_s > 0 or not self.longest_pause_s > 0:
             raise ConfigError("send.timeout-s and send.longest-pause-s are greater than 0.")
+
+
+def check_address(option: str, url: str) -> None:
+    """Refuse the address of a server that holds a name or a password: an address is shown in messages.
+
+    Raises:
+        ConfigError: it does, or it is no http address.
+    """
+    if not url:
+        return
+    if not url.startswith(("http://", "https://")):
+        raise ConfigError(f"{option} {url!r}: write it with http:// or https://.")
+    if "@" in urlsplit(url).netloc:
+        raise ConfigError(
+            f"{option} holds a user name or a password: write the address alone, and give the key in an "
+            "environment variable."
+        )
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,11 @@ class VlmJudge:
         description = errand.recall("describe")
         if description is None:
             parts = self._parts(self._prompt.describe, question)
-            description = self._request(self._model, parts, None, errand, see_usd).text
+            seen = self._request(self._model, parts, None, errand, see_usd)
+            description = seen.text
+            if seen.cut:
+                # A description that was cut off, blocked or refused tells nothing of the pictures.
+                return errand.bill.verdict(Outcome.MALFORMED, description)
             errand.keep("describe", description)
         if not description.strip():
             return errand.bill.verdict(Outcome.MALFORMED, "")

@@ -13,13 +13,15 @@ from email.utils import format_datetime
 import numpy as np
 import pytest
 
-from episodes.errors import LabelError
+from episodes.errors import ConfigError, LabelError
+from reward.clients.gemini import GeminiConfig
+from reward.clients.openai_compatible import OpenAIConfig
 from reward.clients.prices import price_of, today
 from reward.clients.protocol import Bill, FreeErrand, Kind, Outcome, Picture, Question, Task, WithdrawnError
 from reward.clients.sending import SendConfig
 from reward.clients.vlm import VlmConfig
 from tests.reward.conftest import picture
-from tests.reward.wire import DIALECTS, Asked, Dialect, Reply, WireServer, script
+from tests.reward.wire import DIALECTS, Asked, Dialect, Reply, WireServer, broken_off, script
 
 KEY = "AIza-secret-7f3e"
 GOAL = "to open the drawer"
@@ -185,6 +187,28 @@ def test_an_answer_without_words_is_malformed_and_paid(
     assert verdict.outcome is Outcome.MALFORMED
     assert verdict.calls == 1
     assert len(server.asked) == 1
+
+
+def test_a_description_that_was_broken_off_decides_nothing(dialect: Dialect, serve: Serve) -> None:
+    server = serve(script(broken_off(dialect.said("The drawer is")), dialect.said(answer("1"))))
+    errand = Errand()
+    verdict = ask(server, errand, vlm=VlmConfig())
+    assert (verdict.outcome, verdict.text) == (Outcome.MALFORMED, "The drawer is")
+    assert (verdict.calls, len(server.asked)) == (1, 1)
+    assert errand.kept == {}, "it would be decided from when asked again"
+
+
+@pytest.mark.parametrize(
+    "make", [lambda url: OpenAIConfig(base_url=url), lambda url: GeminiConfig(base_url=url)]
+)
+def test_an_address_with_a_password_is_refused_and_the_password_not_shown(
+    make: Callable[[str], object],
+) -> None:
+    with pytest.raises(ConfigError, match="user name or a password") as caught:
+        make("https://me:s3cret@judge.example/v1")
+    assert "s3cret" not in str(caught.value)
+    with pytest.raises(ConfigError, match="http"):
+        make("judge.example/v1")
 
 
 def test_a_busy_server_is_given_the_time_that_it_asks_for(dialect: Dialect, serve: Serve) -> None:
