@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from reward.ballots import label_of
 from reward.clients.human import is_blind, is_person
 from reward.clients.protocol import JudgeIdentity, Kind, Outcome
+from reward.clients.replay import REPLAY
 from reward.store import LabelStore
 
 DRAWS = 4000
@@ -143,7 +144,9 @@ def agreements(raters: Sequence[Rater]) -> tuple[Agreement, ...]:
 
 
 def raters(store: LabelStore) -> tuple[Rater, ...]:
-    """Everybody who answered anything: people by name, other judges by name, prompt and settings."""
+    """Everybody who answered anything: people by name, other judges by name, prompt and settings.
+
+    A replay has no opinion of its own and is left out."""
     answers: dict[tuple[str, str, str], dict[Content, list[Outcome | float]]] = {}
     for judge, prompt, settings, first, second, outcome, value in store.rows(
         "SELECT judge, prompt_version, settings, first_sha256, second_sha256, outcome, value FROM answers "
@@ -158,7 +161,7 @@ def raters(store: LabelStore) -> tuple[Rater, ...]:
     found = []
     for (judge, prompt, settings), by_content in answers.items():
         who = JudgeIdentity(judge, prompt, json.loads(settings))
-        if is_person(judge) and not is_blind(who):
+        if judge == REPLAY or (is_person(judge) and not is_blind(who)):
             continue
         kind = Kind(str(who.settings.get("question", "preference")))
         levels = {content: _level(given, kind) for content, given in by_content.items()}

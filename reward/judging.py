@@ -77,7 +77,7 @@ def make_judge(
     if config.judge == "scripted":
         return ScriptedTeacher(config.scripted, config.kind)
     if config.judge == "replay":
-        return Replay(config.replay, config.kind)
+        return Replay(config.replay, config.kind, config.goal)
     if several and config.vlm.temperature == 0:
         raise ConfigError(
             "--votes above 1 at temperature 0 buys the same answer again: give --vlm.temperature 0.7 or "

@@ -25,7 +25,9 @@ from reward.clients.protocol import (
 )
 from reward.exchange import read_answers
 
+REPLAY = "replay"
 MISSING = "not among the cached answers"
+_CACHED = {0.0: Outcome.FIRST, 1.0: Outcome.SECOND, -1.0: Outcome.UNSURE}
 
 Answer = tuple[tuple[str, str], Verdict]
 
@@ -38,17 +40,17 @@ class ReplayConfig:
     """A label store (labels.sqlite), an export of one (`armchair label export`), or cached labels of Offline
     RL-VLM-F: one .pkl or a folder of them."""
     judge: str = ""
-    """Only this judge's answers, by name; those of all when left out."""
+    """Only this judge's answers, by name; may be left out where the source has one judge."""
 
 
 class Replay(FreeJudge):
     """A judge that has only a memory. Several votes on a question get the same answer."""
 
-    def __init__(self, config: ReplayConfig, kind: Kind = Kind.PREFERENCE) -> None:
-        """Read the source.
+    def __init__(self, config: ReplayConfig, kind: Kind = Kind.PREFERENCE, goal: str = "") -> None:
+        """Read the answers to the question `kind` about `goal`, or about the source's one goal.
 
         Raises:
-            ConfigError: none is given, or it holds no answer of this kind.
+            ConfigError: no source is given, it holds no such answer, or those of several judges or goals.
             DatasetError, LabelError: it cannot be read.
         """
         if config.source is None:
@@ -57,15 +59,15 @@ class Replay(FreeJudge):
             )
         digest = hashlib.sha256()
         self._answers: dict[tuple[str, str], Verdict] = {}
-        for pictures, verdict in sorted(_read(config.source, config.judge, kind), key=lambda found: found[0]):
-            # What a store was told first counts, and a swapped question has its own answer where there is
-            # one.
+        for pictures, verdict in sorted(_read(config, config.source, kind, goal), key=_order):
+            # A swapped question has its own answer where there is one.
             self._answers.setdefault(pictures, verdict)
             digest.update(f"{pictures}{verdict.outcome.value}{verdict.value}".encode())
         if not self._answers:
             raise ConfigError(
                 f"{config.source}: no answers to the question {kind.value!r}"
-                + (f" by {config.judge!r}." if config.judge else ".")
+                + (f" by {config.judge!r}" if config.judge else "")
+                + (f" about {goal!r}." if goal else ".")
             )
         self._content, self._kind = digest.hexdigest()[:16], kind
 
@@ -75,7 +77,7 @@ class Replay(FreeJudge):
     @property
     def name(self) -> str:
         """Always "replay"."""
-        return "replay"
+        return REPLAY
 
     @property
     def prompt_version(self) -> str:
@@ -99,15 +101,33 @@ class Replay(FreeJudge):
         return Verdict(found.outcome, found.text, value=found.value)
 
 
-def _read(source: Path, judge: str, kind: Kind) -> Iterator[Answer]:
+def _order(answer: Answer) -> tuple[tuple[str, str], bool, str, float]:
+    """By pictures; of several answers about them one that could be read comes first, and always the same."""
+    pictures, verdict = answer
+    return pictures, verdict.outcome is Outcome.MALFORMED, verdict.outcome.value, verdict.value or 0.0
+
+
+def _read(config: ReplayConfig, source: Path, kind: Kind, goal: str) -> Iterator[Answer]:
     if source.suffix == ".pkl" or source.is_dir():
         yield from _cached(source, kind)
         return
+    judges: set[str] = set()
+    goals: set[str] = set()
     for answer in read_answers(source):
-        if judge and answer.who.judge != judge:
+        who = answer.who
+        asked, about = str(who.settings.get("question", "preference")), str(who.settings.get("goal", ""))
+        if asked != kind.value or answer.vote or (config.judge and who.judge != config.judge):
             continue
-        if str(answer.who.settings.get("question", "preference")) == kind.value and not answer.vote:
-            yield answer.pictures, answer.verdict
+        if goal and about and about != goal:
+            continue
+        judges.add(who.judge)
+        goals.add(about)
+        yield answer.pictures, answer.verdict
+    for what, found, option in (("judges", judges, "--replay.judge"), ("goals", goals - {""}, "--goal")):
+        if len(found) > 1:
+            raise ConfigError(
+                f"{source}: answers of several {what}; give {option}: {', '.join(sorted(found))}."
+            )
 
 
 def _cached(source: Path, kind: Kind) -> Iterable[Answer]:
@@ -125,4 +145,4 @@ def _cached(source: Path, kind: Kind) -> Iterable[Answer]:
                 )
             else:
                 pictures = (image_digest(labels.first[k]), image_digest(labels.second[k]))
-                yield pictures, Verdict(Outcome.SECOND if label == 1 else Outcome.FIRST, text)
+                yield pictures, Verdict(_CACHED[label], text)

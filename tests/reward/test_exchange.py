@@ -152,6 +152,46 @@ def test_cached_labels_are_replayed_by_their_pictures(tmp_path: Path) -> None:
     assert scores.ask(Question(Picture(picture(20))), FreeErrand()).value == 0.75
 
 
+def test_cached_labels_of_an_unsure_judge_stay_unsure(tmp_path: Path) -> None:
+    entries = cached_file(tmp_path / "2024-10-24-10-00-00.pkl")
+    entries[2][1] = -1
+    (tmp_path / "2024-10-24-10-00-00.pkl").write_bytes(pickle.dumps(entries))
+    found = Replay(ReplayConfig(tmp_path)).ask(
+        Question(Picture(picture(20)), Picture(picture(4))), FreeErrand()
+    )
+    assert (found.outcome, found.text) == (Outcome.UNSURE, "2024-10-24-10-00-00.pkl, pair 1")
+
+
+def test_replay_is_of_one_judge_and_one_goal_and_prefers_what_could_be_read(tmp_path: Path) -> None:
+    one, two = Picture(picture(3)), Picture(picture(20))
+    pictures = (one.digest, two.digest)
+
+    def said(judge: str, goal: str, prompt: str, outcome: Outcome) -> StoredAnswer:
+        who = JudgeIdentity(judge, prompt, {"question": "preference", "goal": goal})
+        return StoredAnswer(answer_key(*pictures, who), pictures, who, 0, Verdict(outcome, "said"))
+
+    with LabelStore(tmp_path / FILE) as store:
+        store.add_answers(
+            [
+                *(said("gemini", "open it", f"v{k}", Outcome.MALFORMED) for k in range(8)),
+                said("gemini", "open it", "v9", Outcome.SECOND),
+                said("gemini", "close it", "v9", Outcome.FIRST),
+                said("gpt", "open it", "v9", Outcome.FIRST),
+            ]
+        )
+    source = tmp_path / FILE
+    replay = Replay(ReplayConfig(source, "gemini"), Kind.PREFERENCE, "open it")
+    assert replay.ask(Question(one, two), FreeErrand()).outcome is Outcome.SECOND
+    with pytest.raises(ConfigError, match=r"several judges; give --replay\.judge: gemini, gpt"):
+        Replay(ReplayConfig(source), Kind.PREFERENCE, "open it")
+    with pytest.raises(ConfigError, match="several goals; give --goal: close it, open it"):
+        Replay(ReplayConfig(source, "gemini"))
+    with pytest.raises(
+        ConfigError, match="no answers to the question 'preference' by 'gpt' about 'close it'"
+    ):
+        Replay(ReplayConfig(source, "gpt"), Kind.PREFERENCE, "close it")
+
+
 def test_a_reward_model_is_fitted_to_cached_labels(
     dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
