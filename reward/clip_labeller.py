@@ -138,7 +138,7 @@ def with_vlmrm(config: ClipConfig) -> tuple[ClipConfig, tuple[str, ...]]:
     which = config.which
     if which.model == ClipModelConfig().model:
         which = replace(which, model=found.model)
-    if which.cache_dir is None and found.cache_dir.is_dir():
+    if which.cache_dir is None and found.cache_dir is not None and found.cache_dir.is_dir():
         which = replace(which, cache_dir=found.cache_dir)
     batch = -(-found.batch // devices) if config.how.batch == EncodingConfig().batch else config.how.batch
     return (

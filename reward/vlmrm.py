@@ -42,7 +42,7 @@ class VlmrmReward:
     alpha: float
     targets: tuple[str, ...]
     baselines: tuple[str, ...]
-    cache_dir: Path
+    cache_dir: Path | None
     """Where the file's author kept downloaded weights."""
     relaxed: tuple[str, ...]
     """What vlmrm would refuse or do and armchair does not, a sentence each."""
@@ -109,7 +109,7 @@ def read_vlmrm(path: Path, *, workers: int) -> VlmrmReward:
         alpha=alpha,
         targets=targets,
         baselines=baselines,
-        cache_dir=Path(str(reward.get("cache_dir", ""))),
+        cache_dir=Path(str(reward["cache_dir"])) if reward.get("cache_dir") else None,
         relaxed=tuple(f"{path}: {line}" for line in relaxed),
     )
 

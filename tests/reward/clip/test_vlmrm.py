@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,12 @@ def test_the_example_of_vlmrms_readme_is_taken_as_it_stands(tmp_path: Path) -> N
     assert "tensorboard_freq is left out: vlmrm refuses it" in found.relaxed[0]
     assert "2 · 200 = 400 (nearest: 400)" in found.relaxed[1]
     assert all(str(path) in line for line in found.relaxed)
+
+
+def test_a_file_without_a_cache_folder_names_none(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(re.sub(r"\n *cache_dir:.*", "", README_EXAMPLE))
+    assert read_vlmrm(path, workers=1).cache_dir is None
 
 
 def test_four_gpus_make_the_examples_batch_fit(tmp_path: Path) -> None:
