@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from episodes.errors import ConfigError, LabelError
 from reward.calibration import FEWEST, answer_chances, best_temperature, calibration, cross_fitted
-from reward.frames import Frames
+from reward.frames import Frames, question_digests
 from reward.goal_image import ImageEncoderConfig
 from reward.inputs import Inputs, refuse_short_segments
 from reward.model import RewardModel
@@ -121,7 +121,7 @@ def fit_reward(
         config.optimise,
         seed=config.seed,
         checkpoint=checkpoint,
-        key=_fit_key(pairs, config, start, looked.identity),
+        key=_fit_key(pairs, config, start, looked.identity, values, ensemble),
         progress=progress,
     )
     precision = precision_for(ensemble, config.optimise.precision)
@@ -144,6 +144,7 @@ def fit_reward(
             "pairs": len(pairs),
             "held_out_pairs": int(pairs.held_out.sum()),
             "labels": "preferences" if isinstance(pairs, LabelledPairs) else "scores",
+            "trained_on": trained_on(frames, pairs.part(held_out=False)),
             "epochs": [_figures(epoch) for epoch in history],
             "quality": quality.as_json(),
             **held_out,
@@ -153,6 +154,13 @@ def fit_reward(
         temperature=temperature,
     )
     return FittedReward(model, rewards, tuple(history), quality)
+
+
+def trained_on(frames: Frames, labels: Labels) -> str:
+    """The questions that a model is fitted to, by their frames: `question_digests` of all of them, joined."""
+    if isinstance(labels, LabelledPairs):
+        return "".join(sorted(question_digests(frames, labels.first, labels.second)))
+    return "".join(sorted(question_digests(frames, labels.frame)))
 
 
 def held_out_figures(
@@ -224,9 +232,21 @@ def new_ensemble(
     return ensemble.to(device)
 
 
-def _fit_key(pairs: Labels, config: RewardConfig, start: RewardModel | None, identity: str) -> str:
+def _fit_key(
+    pairs: Labels,
+    config: RewardConfig,
+    start: RewardModel | None,
+    identity: str,
+    values: NDArray[np.generic],
+    ensemble: RewardEnsemble,
+) -> str:
+    """Of everything that a fit depends on: what the labelled rows of `values` show is part of it, since the
+    rows of another camera, or of episodes recorded anew, have the same numbers."""
     digest = hashlib.sha256(json.dumps(_json(asdict(config)), sort_keys=True).encode())
-    digest.update(identity.encode())
+    digest.update(f"{identity} {values.shape} {values.dtype} {ensemble.box}".encode())
+    rows = np.concatenate([pairs.first, pairs.second]) if isinstance(pairs, LabelledPairs) else pairs.frame
+    for row in np.unique(config.network.steps(rows)):
+        digest.update(np.ascontiguousarray(values[row]).tobytes())
     if config.network.resnet.weights is not None and start is None:
         digest.update(config.network.resnet.weights.read_bytes())
     for column in pairs.columns:

@@ -7,6 +7,7 @@ belongs to frame t+1; frame 0 belongs to no transition, is never judged and neve
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +95,26 @@ class Frames:
         """Which frame a row is."""
         number = int(self.episode[row])
         return FrameId(self.episode_ids[number], row - int(self.starts[number]))
+
+
+DIGEST = 8
+"""Letters of a digest of `question_digests`."""
+
+
+def question_digests(
+    frames: Frames, first: NDArray[np.int64], second: NDArray[np.int64] | None = None
+) -> list[str]:
+    """A short digest of each question about the rows `first` (n,), or about pairs of rows in either order. It
+    tells questions of a dataset apart, whoever was asked, and says nothing of other datasets."""
+
+    def named(row: int) -> str:
+        frame = frames.id(row)
+        return f"{frame.episode_id}:{frame.index}"
+
+    asked = [[named(row)] for row in first.tolist()]
+    if second is not None:
+        asked = [sorted((*one, named(row))) for one, row in zip(asked, second.tolist(), strict=True)]
+    return [hashlib.sha256("|".join(one).encode()).hexdigest()[:DIGEST] for one in asked]
 
 
 def image_stream(dataset: Dataset, wanted: str = "") -> str:

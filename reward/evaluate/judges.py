@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,12 @@ class LabelSet:
     """(n,) their values on the scale of the regression: −1 to 1."""
     kept_out: NDArray[np.bool_]
     """(n,) which of them a regression holds out."""
+    judged: LabelledPairs
+    """Pairs by what the judge said, overruled or not."""
+    judged_rows: NDArray[np.int64]
+    """(m,) single frames with a value of the judge's."""
+    judged_values: NDArray[np.float64]
+    """(m,) the judge's values."""
 
     def said(self, ballot: Ballot) -> object:
         """The answer to a ballot as it is compared with another vote: scores to one decimal."""
@@ -65,7 +71,8 @@ class JudgeFigures:
     self_agreement: Figure
     """P(two votes on the same question are the same answer)."""
     accuracy: Figure
-    """Share of the labels that agree with the true reward, where that differs."""
+    """Share of the judge's labels that agree with the true reward, where that differs. What a person
+    overruled counts as the judge said it."""
     success: Confusion | None
     """Judged success against the simulation's."""
 
@@ -109,6 +116,8 @@ def read_label_sets(
         scores = LabelledScores(none, none.astype(np.float32), none.astype(np.bool_))
         if kind is not Kind.PREFERENCE:
             scores = labelled_scores(store, pairs, frames, kind, held_out)
+        said = [replace(pair, overruled=None) for pair in pairs]
+        own = scores if kind is Kind.PREFERENCE else labelled_scores(store, said, frames, kind, held_out)
         keys = {ballot.key for pair in pairs for ballot in pair.ballots}
         found.append(
             LabelSet(
@@ -121,6 +130,9 @@ def read_label_sets(
                 scores.frame,
                 scores.target.astype(np.float64),
                 scores.held_out,
+                labelled_pairs(store, said, frames, held_out),
+                own.frame,
+                own.target.astype(np.float64),
             )
         )
     return tuple(found)
@@ -129,10 +141,10 @@ def read_label_sets(
 def judge_figures(found: LabelSet, frames: Frames, ground: Ground, resampling: Resampling) -> JudgeFigures:
     """What the answers of a label set say about who gave them."""
     tasks = task_reports(found.drawn, frames.task_by_episode, found.outcomes)
-    usable = len(found.pairs) if found.kind is Kind.PREFERENCE else len(found.rows)
+    usable = len(found.judged) if found.kind is Kind.PREFERENCE else len(found.judged_rows)
     accuracy: Figure = UNKNOWN
     if ground.truth is not None and found.kind is Kind.PREFERENCE:
-        p, truth = found.pairs, ground.truth
+        p, truth = found.judged, ground.truth
         differs = (truth[p.first] != truth[p.second]) & (p.label != 0.5)
         first, second, label = p.first[differs], p.second[differs], p.label[differs]
         accuracy = resampling.figure(
@@ -142,7 +154,7 @@ def judge_figures(found: LabelSet, frames: Frames, ground: Ground, resampling: R
         )
     detected = None
     if found.kind is Kind.SUCCESS and ground.success_from == SIMULATION:
-        detected = confusion(found.values > 0.0, ground.success[found.rows])
+        detected = confusion(found.judged_values > 0.0, ground.success[found.judged_rows])
     return JudgeFigures(
         labels=found.labels,
         question=found.kind.value,

@@ -22,7 +22,7 @@ from reward.agreement import agreements, raters
 from reward.evaluate.advice import headline
 from reward.evaluate.ground import find_ground
 from reward.evaluate.judges import LabelSet, judge_figures, read_label_sets
-from reward.evaluate.measure import MeasureConfig, held_out_share, measure
+from reward.evaluate.measure import MeasureConfig, held_out_share, measure, model_cards, trained_by_model
 from reward.evaluate.page import write_page
 from reward.evaluate.pictures import read_pictures, telling_frames
 from reward.evaluate.report import Evaluation, as_json, in_order
@@ -78,7 +78,8 @@ def evaluate(
     frames = load_frames(dataset, None, progress=progress)
     found = [labelled_rewards(dataset, frames, name) for name in names]
     ground = find_ground(dataset, frames, config.success_labels)
-    held_out = held_out_share(dataset, found, config.measure)
+    cards = model_cards(dataset, found)
+    held_out = held_out_share(list(cards.values()), config.measure)
     sets: tuple[LabelSet, ...] = ()
     agreed = ()
     with ExitStack() as stack:
@@ -91,7 +92,9 @@ def evaluate(
             raise LabelError(f"{dataset.path}: nothing was labelled yet: armchair label {dataset.path}")
     measured = []
     for number, each in enumerate(found):
-        measured.append(measure(each, frames, ground, sets, config.measure))
+        measured.append(
+            measure(each, frames, ground, sets, config.measure, trained_by_model(each, cards, config.measure))
+        )
         if progress is not None:
             progress(number + 1, len(found))
     return (

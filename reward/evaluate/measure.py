@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from reward.evaluate.judges import LabelSet
 from reward.evaluate.order import along_episodes
 from reward.evaluate.reliability import Reliability, fitted_slope, reliability
 from reward.evaluate.resampling import UNKNOWN, Figure, Resampling
-from reward.frames import Frames
+from reward.frames import DIGEST, Frames, question_digests
 from reward.labelled import LabelledRewards, in_words
 from reward.model import CARD
 from reward.pairs import LabelledPairs
@@ -93,8 +94,19 @@ def measure(
     ground: Ground,
     sets: Sequence[LabelSet],
     config: MeasureConfig,
+    trained: frozenset[str] | None = None,
 ) -> Measured:
-    """Figures of a labeller over its valid rewards."""
+    """Figures of a labeller over its valid rewards.
+
+    Args:
+        found: its rewards.
+        frames: of the dataset.
+        ground: what is known of the truth.
+        sets: label sets, with what counts as held out of each where `trained` is None.
+        config: how figures are made.
+        trained: digests of the questions that the model behind it was fitted to (`trained_by_model`);
+            whatever is not among them is a test.
+    """
     rows = np.flatnonzero(found.valid)
     return Measured(
         labeller=found.labeller,
@@ -107,7 +119,7 @@ def measure(
             **_order(found, frames, ground, rows, config.resampling),
             **_distances(found, frames, ground, rows, config),
         },
-        against=tuple(_against(found, frames, each, config.resampling) for each in sets),
+        against=tuple(_against(found, frames, each, config.resampling, trained) for each in sets),
         detection=_detection(found, frames, ground),
         rewards=found,
     )
@@ -203,14 +215,22 @@ def _detection(found: LabelledRewards, frames: Frames, ground: Ground) -> Detect
 
 
 def _against(
-    found: LabelledRewards, frames: Frames, labels: LabelSet, resampling: Resampling
+    found: LabelledRewards,
+    frames: Frames,
+    labels: LabelSet,
+    resampling: Resampling,
+    trained: frozenset[str] | None,
 ) -> AgainstLabels:
     fitted = found.basis.get("kind", "model") == "model"
-    p = labels.pairs
+    p, held_out, kept_out = labels.pairs, labels.pairs.held_out, labels.kept_out
+    if fitted and trained is not None:
+        held_out = _not_among(trained, question_digests(frames, p.first, p.second))
+        kept_out = _not_among(trained, question_digests(frames, labels.rows))
+        fitted = not (held_out.all() and kept_out.all())
     usable = found.valid[p.first] & found.valid[p.second]
-    p = LabelledPairs(p.first[usable], p.second[usable], p.label[usable], p.held_out[usable])
+    p = LabelledPairs(p.first[usable], p.second[usable], p.label[usable], held_out[usable])
     unseen, seen = p.part(held_out=True), p.part(held_out=False)
-    rated = found.valid[labels.rows] & (labels.kept_out | (not fitted))
+    rated = found.valid[labels.rows] & (kept_out | (not fitted))
     rows, values = labels.rows[rated], labels.values[rated]
     return AgainstLabels(
         labels=labels.labels,
@@ -224,6 +244,10 @@ def _against(
         ),
         calibration=_calibration(found, seen, unseen),
     )
+
+
+def _not_among(trained: frozenset[str], digests: Sequence[str]) -> NDArray[np.bool_]:
+    return np.array([digest not in trained for digest in digests], np.bool_)
 
 
 def _accuracy(found: LabelledRewards, frames: Frames, pairs: LabelledPairs, resampling: Resampling) -> Figure:
@@ -245,19 +269,37 @@ def _calibration(found: LabelledRewards, seen: LabelledPairs, unseen: LabelledPa
     return None if slope is None else reliability(difference(unseen), unseen.label, slope)
 
 
-def held_out_share(dataset: Dataset, found: Sequence[LabelledRewards], config: MeasureConfig) -> float:
-    """The share of pairs that counts as held out: what is asked for, else the one that every model behind
-    these labellers held out, else HELD_OUT. Pairs are held out by the key of their answer, so those of a
-    smaller share are among those of a larger one, and the smallest share was held out by all."""
+def held_out_share(cards: Sequence[Mapping[str, Any]], config: MeasureConfig) -> float:
+    """The share of pairs that counts as held out where no model's card tells: what is asked for, else the one
+    that every model behind these labellers held out, else HELD_OUT. Pairs are held out by the key of their
+    answer, so those of a smaller share are among those of a larger one."""
     if config.held_out is not None:
         return config.held_out
+    shares = [float(card["fit"]["config"]["held_out"]) for card in cards]
+    return min((share for share in shares if share > 0), default=HELD_OUT)
+
+
+def model_cards(dataset: Dataset, found: Sequence[LabelledRewards]) -> dict[str, Mapping[str, Any]]:
+    """Cards of the models behind labellers, by their hash: those in the dataset's folder "rewards"."""
     wanted = {str(each.basis["model"]) for each in found if "model" in each.basis}
-    shares = []
+    cards = {}
     for path in sorted((dataset.path / "rewards").glob(f"*/{CARD}")):
         try:
             card = json.loads(path.read_text())
+            float(card["fit"]["config"]["held_out"])
             if card["sha256"] in wanted:
-                shares.append(float(card["fit"]["config"]["held_out"]))
+                cards[str(card["sha256"])] = card
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    return min((share for share in shares if share > 0), default=HELD_OUT)
+    return cards
+
+
+def trained_by_model(
+    found: LabelledRewards, cards: Mapping[str, Mapping[str, Any]], config: MeasureConfig
+) -> frozenset[str] | None:
+    """Digests of the questions that the model behind a labeller was fitted to; None where no card says, or
+    where a share was asked for."""
+    text = cards.get(str(found.basis.get("model")), {}).get("fit", {}).get("trained_on")
+    if config.held_out is not None or not isinstance(text, str):
+        return None
+    return frozenset(text[k : k + DIGEST] for k in range(0, len(text), DIGEST))

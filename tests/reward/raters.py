@@ -70,6 +70,7 @@ def compare(
     pairs: int,
     name: str = "sees",
     votes: VoteConfig | None = None,
+    seed: int = 0,
 ) -> None:
     """Compare pairs of frames by `prefer`(place in the first picture, in the second, vote)."""
 
@@ -79,5 +80,5 @@ def compare(
 
     with LabelStore(dataset.path / FILE) as store:
         judge = Sees(answer, name)
-        drawn = draw_pairs(store, labels, frames, judge, DrawConfig(pairs=pairs), votes=votes)
+        drawn = draw_pairs(store, labels, frames, judge, DrawConfig(pairs=pairs, seed=seed), votes=votes)
         ask_pairs(store, frames, judge, drawn)

@@ -188,6 +188,17 @@ def test_a_fit_that_was_interrupted_ends_with_the_same_weights(
     assert not np.array_equal(again.rewards, whole_fit.rewards)
 
 
+def test_a_fit_of_the_same_rows_of_another_camera_begins_anew(
+    frames: Frames, small: RewardConfig, tmp_path: Path
+) -> None:
+    pairs, checkpoint = labelled(frames, 80), tmp_path / "fit.safetensors"
+    fit_reward(frames, pairs, small, CPU, stream="front", checkpoint=checkpoint)
+    mirrored = replace(frames, images=np.ascontiguousarray(frames.images[:, :, ::-1]))
+    fresh = fit_reward(mirrored, pairs, small, CPU, stream="back")
+    found = fit_reward(mirrored, pairs, small, CPU, stream="back", checkpoint=checkpoint)
+    np.testing.assert_array_equal(found.rewards, fresh.rewards)
+
+
 def test_labels_that_cannot_be_fitted_are_refused(frames: Frames, small: RewardConfig) -> None:
     none = LabelledPairs(*(np.empty(0, t) for t in (np.int64, np.int64, np.float32, np.bool_)))
     with pytest.raises(LabelError, match="no labelled pair"):

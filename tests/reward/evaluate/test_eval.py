@@ -16,7 +16,9 @@ from episodes.dataset import Dataset
 from episodes.labels import write_labels
 from reward.ballots import VoteConfig
 from reward.clients.protocol import Kind, Outcome
-from reward.frames import Frames
+from reward.drawing import labelled_pairs
+from reward.fitting import trained_on
+from reward.frames import DIGEST, Frames, question_digests
 from reward.labellers import ConstantConfig
 from reward.quality import reward_quality
 from reward.relabel import RelabelConfig, relabel
@@ -149,6 +151,51 @@ def test_a_fitted_reward_is_tested_on_the_pairs_that_its_model_held_out(
     assert against["calibration"]["pairs"] == held_out
     unfitted = by_name["true-scaled"]["labels"][0]
     assert (unfitted["fitted"], unfitted["accuracy"]["count"]) == (False, len(keys))
+
+
+def test_what_a_model_was_fitted_to_is_known_by_its_questions_whoever_answered_them(
+    dataset: Dataset, rows: Frames, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare(dataset, rows, "judge", better, pairs=60)
+    compare(dataset, rows, "person", better, pairs=60, name="human:ann")  # the same seed draws the same
+    compare(dataset, rows, "fresh", better, pairs=40, seed=7)
+    with LabelStore(dataset.path / FILE) as store:
+        pairs = labelled_pairs(store, store.drawn("judge"), rows, 0.0)
+        fresh = labelled_pairs(store, store.drawn("fresh"), rows, 0.0)
+    digests = trained_on(rows, pairs)
+    assert len(digests) == DIGEST * len(pairs)
+    card = {"sha256": "abc", "fit": {"config": {"held_out": 0.0}, "trained_on": digests}}
+    (dataset.path / "rewards" / "judge").mkdir(parents=True)
+    (dataset.path / "rewards" / "judge" / "reward.json").write_text(json.dumps(card))
+    basis = {"basis": json.dumps({"kind": "model", "model": "abc"})}
+    for number in NUMBERS:
+        write_labels(dataset, "learned", f"e{number}", positions(number)[1:] / 30, attrs=basis)
+    _, by_name = figures(dataset, capsys)
+    against = {each["labels"]: each for each in by_name["learned"]["labels"]}
+    for labels in ("judge", "person"):
+        assert against[labels]["accuracy"]["value"] is None, "nothing was held out"
+        assert against[labels]["accuracy_fitted_pairs"]["count"] == len(pairs)
+    seen = sum(digest in digests for digest in question_digests(rows, fresh.first, fresh.second))
+    assert against["fresh"]["accuracy"]["count"] == len(fresh) - seen > 30
+
+
+def test_a_judge_is_measured_by_what_it_said_and_not_by_what_a_person_made_of_it(
+    dataset: Dataset, rows: Frames, capsys: pytest.CaptureFixture[str]
+) -> None:
+    relabel(RelabelConfig(dataset.path, kind="truth"))
+    wrong = lambda first, second, vote: better(second, first, vote)  # noqa: E731
+    compare(dataset, rows, "wrong", wrong, pairs=30, name="wrong")
+    compare(dataset, rows, "person", better, pairs=30, name="human:ann")
+    with LabelStore(dataset.path / FILE) as store, store.transaction() as db:
+        for position, pair in enumerate(store.drawn("person")):
+            db.execute(
+                "INSERT INTO overrulings SELECT labels, draw, ?, ? FROM draws WHERE labels='wrong'",
+                (position, pair.key),
+            )
+    found, _ = figures(dataset, capsys)
+    judges = {each["labels"]: each for each in found["judges"]}
+    assert judges["wrong"]["accuracy"]["value"] == 0.0
+    assert judges["person"]["accuracy"]["value"] == 1.0
 
 
 def test_judges_are_measured_by_swaps_votes_people_and_the_truth(
