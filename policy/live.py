@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from episodes.errors import ConfigError
 from policy.normalise import ActionRange, Normaliser
 
 if TYPE_CHECKING:
@@ -46,13 +47,22 @@ class Live:
 
     @torch.no_grad()
     def run(self, draw: Callable[[Tensor], Tensor], *, seed: int, episode: int, most_steps: int) -> Episode:
-        """One episode with actions `draw` (1, D) -> (1, dim), which `seed` and `episode` fix but for
-        `draw`."""
+        """One episode with actions `draw` (1, D) -> (1, dim), which `seed` and `episode` fix but for `draw`.
+
+        Raises:
+            ConfigError: an action is not finite.
+        """
         step = self.env.reset(seed=seed, episode=episode)
         seen, actions = [self._state(step.observation)], []
         total, success = 0.0, False
         while not (step.terminated or step.truncated) and len(actions) < most_steps:
             action = draw(seen[-1])
+            if not torch.isfinite(action).all():
+                wrong = action[~torch.isfinite(action)][0].item()
+                raise ConfigError(
+                    f"the policy's action is {wrong} in step {len(actions)} of episode {episode}: the "
+                    "training diverged. The checkpoints before it are kept. Lower the learning rates."
+                )
             command = self.action_range(action.clamp(-1.0, 1.0))[0]
             step = self.env.step(command.cpu().numpy().astype(np.float64))
             actions.append(action)

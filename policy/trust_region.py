@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from policy.settings import require
+
 
 @dataclass(frozen=True)
 class TrustRegion:
@@ -25,14 +27,22 @@ class TrustRegion:
     accept: float = 0.1
     """Least share of the improvement that the linear model promised."""
 
+    def __post_init__(self) -> None:
+        at = "algo.trust-region"
+        require(self.max_kl > 0, f"{at}.max-kl", self.max_kl, "give a number above 0")
+        require(self.damping >= 0, f"{at}.damping", self.damping, "give 0 or more")
+        require(self.iterations >= 1, f"{at}.iterations", self.iterations, "give 1 or more")
+        require(self.halvings >= 0, f"{at}.halvings", self.halvings, "give 0 or more")
+        require(0 <= self.accept < 1, f"{at}.accept", self.accept, "give a share from 0 to 1")
+
 
 def generalised_advantages(
     rewards: Tensor, values: Tensor, next_values: Tensor, discount: float, trace: float
 ) -> Tensor:
     """Â_t = Σ_k (γλ)ᵏ δ_{t+k}, δ_t = r_t + γ V(s_{t+1}) − V(s_t), of one episode (T,).
 
-    Schulman et al. 2016 (arXiv 1506.02438), Eq. 16. `next_values` is 0 after the last step of a task that
-    ended, and the value of its last state where the episode was only cut off.
+    Schulman et al. 2016 (arXiv 1506.02438), Eq. 16. `next_values` (T,) are V(s_{t+1}), 0 where nothing
+    comes behind the last step.
     """
     deltas = rewards + discount * next_values - values
     advantages = torch.zeros_like(deltas)

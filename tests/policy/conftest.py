@@ -32,6 +32,7 @@ observations:
 actions:
   arm: {kind: cartesian_delta, topic: arm, type: std_msgs/msg/Float64MultiArray, names: [dx, dy],
         lower: [-0.1, -0.3], upper: [0.1, 0.7], on_timeout: stop}
+simulation: {environment: tiny/home}
 """
 LOWER, UPPER = np.array([-0.1, -0.3]), np.array([0.1, 0.7])
 

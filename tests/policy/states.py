@@ -10,10 +10,17 @@ from typing import Any
 import pytest
 import torch
 
+from policy import train as verb
 from policy.checkpoint import load_state
 from policy.metrics import read_metrics
 from policy.run import TrainConfig
-from policy.train import train
+from policy.training import LoopResult
+from tests.policy.worlds import TinyWorld
+
+
+def train(config: TrainConfig, **rest: Any) -> LoopResult:
+    """`policy.train.train`, with the simulation that the tiny robot's contract names."""
+    return verb.train(config, make_env=TinyWorld, **rest)
 
 
 def leaves(tree: Any, at: str = "") -> dict[str, Any]:
