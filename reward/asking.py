@@ -261,12 +261,12 @@ class _Asking:
             verdict = self._judge.ask(question, errand)
         except LabelError as error:
             if errand.claimed:
-                self.store.release(ballot.key, estimate, self.who, errand.bill)
+                self.store.release(ballot.key, self.who, errand.bill)
             if isinstance(error, WithdrawnError):
                 return False
             self.stop.set()
             raise
-        self.store.commit(ballot.key, verdict, estimate)
+        self.store.commit(ballot.key, verdict)
         return True
 
 

@@ -145,8 +145,7 @@ def draw_pairs(
             )
             ids = [show.frames.id(k) for k in row]
             pairs.append(DrawnPair(ids[0], ids[1] if len(ids) > 1 else None, ballots))
-        store.add_draw(labels, draw, settings, pairs)
-        found = tuple(pairs)
+        found = store.add_draw(labels, draw, settings, pairs)
     return found
 
 

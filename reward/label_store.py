@@ -133,7 +133,8 @@ class JudgeCost:
     output_tokens: int
     cost_usd: float
     reserved_usd: float
-    """Estimate of what is in flight or in doubt; contained in cost_usd."""
+    """Estimate of what is in flight or in doubt, and what half-asked questions took; contained in
+    cost_usd."""
     unanswered_usd: float
     """Of requests that did not lead to an answer; contained in cost_usd."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -42,3 +43,30 @@ def placed(rows: Rows, rest: str, values: Sequence[object]) -> dict[Place, Drawn
 def columns(frame: FrameId) -> tuple[str, int]:
     """A frame as it is stored."""
     return frame.episode_id, frame.index
+
+
+def put_draw(
+    db: sqlite3.Connection, labels: str, draw: str, settings: str, pairs: Sequence[DrawnPair]
+) -> None:
+    """Store the pairs of a draw behind those of the label set's earlier draws; within a transaction."""
+    (number,) = db.execute("SELECT COUNT(*) FROM draws WHERE labels=?", (labels,)).fetchone()
+    db.execute("INSERT INTO draws VALUES (?, ?, ?, ?)", (labels, draw, number, settings))
+    db.executemany(
+        "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            (labels, draw, k, *columns(p.first), *(columns(p.second) if p.second else (None, None)))
+            for k, p in enumerate(pairs)
+        ),
+    )
+    db.executemany(
+        "INSERT INTO ballots VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            (labels, draw, k, n, int(b.swapped), b.vote, b.key)
+            for k, p in enumerate(pairs)
+            for n, b in enumerate(p.ballots)
+        ),
+    )
+    db.executemany(
+        "INSERT INTO overrulings VALUES (?, ?, ?, ?)",
+        ((labels, draw, k, p.overruled.key) for k, p in enumerate(pairs) if p.overruled is not None),
+    )

@@ -21,11 +21,11 @@ from types import TracebackType
 from typing import Any
 
 from episodes.errors import LabelError
-from reward import schema
+from reward import ledger, schema
 from reward.clients.protocol import Bill, Estimate, JudgeIdentity, Outcome, Verdict
 from reward.owners import Owner
-from reward.placing import columns, placed
-from reward.records import Budget, BudgetReached, DrawnPair, Place, Spending, StoredAnswer
+from reward.placing import placed, put_draw
+from reward.records import Budget, DrawnPair, Place, Spending, StoredAnswer
 
 FILE = "labels.sqlite"
 
@@ -83,10 +83,12 @@ class LabelStore:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                # A commit that fails (disk full) may leave the transaction open, or end it by itself.
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
     def rows(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """What a query gives; for the modules beside this one."""
@@ -102,35 +104,15 @@ class LabelStore:
 
     def add_draw(
         self, labels: str, draw: str, settings: Mapping[str, object], pairs: Sequence[DrawnPair]
-    ) -> None:
-        """Remember the pairs of a draw, all or none."""
-        with self.transaction():
-            number = int(
-                self._db.execute("SELECT COUNT(*) FROM draws WHERE labels=?", (labels,)).fetchone()[0]
-            )
-            self._db.execute(
-                "INSERT INTO draws VALUES (?, ?, ?, ?)",
-                (labels, draw, number, json.dumps(dict(settings), sort_keys=True)),
-            )
-            self._db.executemany(
-                "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    (labels, draw, k, *columns(p.first), *(columns(p.second) if p.second else (None, None)))
-                    for k, p in enumerate(pairs)
-                ),
-            )
-            self._db.executemany(
-                "INSERT INTO ballots VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    (labels, draw, k, n, int(b.swapped), b.vote, b.key)
-                    for k, p in enumerate(pairs)
-                    for n, b in enumerate(p.ballots)
-                ),
-            )
-            self._db.executemany(
-                "INSERT INTO overrulings VALUES (?, ?, ?, ?)",
-                ((labels, draw, k, p.overruled.key) for k, p in enumerate(pairs) if p.overruled is not None),
-            )
+    ) -> tuple[DrawnPair, ...]:
+        """Remember the pairs of a draw, all or none; gives what is stored, which is somebody else's draw of
+        that name where two processes drew at once."""
+        with self.transaction() as db:
+            found = self.draw(labels, draw)
+            if found is None:
+                put_draw(db, labels, draw, json.dumps(dict(settings), sort_keys=True), pairs)
+                found = tuple(pairs)
+        return found
 
     def drawn(self, labels: str) -> tuple[DrawnPair, ...]:
         """All pairs of all draws, in the order in which they were made."""
@@ -210,11 +192,8 @@ class LabelStore:
 
     def spending(self) -> Spending:
         """What everything in the store took, reservations at their estimate."""
-        ((calls, cost),) = self.rows(
-            "SELECT COALESCE(SUM(calls), 0), COALESCE(SUM(cost_usd), 0) FROM "
-            "(SELECT calls, cost_usd FROM answers UNION ALL SELECT calls, cost_usd FROM charges)"
-        )
-        return Spending(int(calls), float(cost))
+        with self._lock:
+            return ledger.spending(self._db)
 
     def reserve(
         self,
@@ -242,83 +221,40 @@ class LabelStore:
         Raises:
             BudgetReached: the question could exceed the budget. Nothing is claimed.
         """
-        with self.transaction():
-            found = self._db.execute(
-                "SELECT state, calls, cost_usd, owner, sending FROM answers WHERE key=?", (key,)
-            ).fetchone()
+        with self.transaction() as db:
+            found = db.execute("SELECT state, owner, sending FROM answers WHERE key=?", (key,)).fetchone()
             if found is not None:
-                state, _, _, owner, sending = found
+                state, owner, sending = found
                 if state == "answered" or (sending and not again) or self.owner.alive(owner):
                     return False
-            bounded = budget.calls is not None or budget.usd is not None
-            spent = self.spending() if bounded else Spending(0, 0.0)
-            if budget.calls is not None and spent.calls + estimate.calls > budget.calls:
-                raise BudgetReached(
-                    f"the budget of {budget.calls} calls is used up ({spent.calls} spent): raise "
-                    "--budget.calls to go on."
-                )
-            if budget.usd is not None and spent.cost_usd + estimate.cost_usd > budget.usd:
-                raise BudgetReached(
-                    f"the budget of {budget.usd:.2f} USD is used up ({spent.cost_usd:.2f} spent): raise "
-                    "--budget.usd to go on."
-                )
-            # Of a question between two requests all is known: what it took is with the kept step.
-            before = (found[1], found[2]) if found is not None and found[4] else (0, 0.0)
-            self._db.execute(
-                "INSERT OR REPLACE INTO answers (key, first_sha256, second_sha256, judge, "
-                "prompt_version, settings, state, calls, cost_usd, vote, owner) "
-                "VALUES (?, ?, ?, ?, ?, ?, 'reserved', ?, ?, ?, ?)",
-                (
-                    key,
-                    *pictures,
-                    *_identity(who),
-                    before[0] + estimate.calls,
-                    before[1] + estimate.cost_usd,
-                    vote,
-                    self.owner.token,
-                ),
+                ledger.take_over(db, key)
+            need = ledger.needed(db, key, estimate)
+            ledger.check(ledger.spending(db), need, budget)
+            db.execute(
+                "INSERT INTO answers (key, first_sha256, second_sha256, judge, prompt_version, settings, "
+                "state, calls, cost_usd, vote, owner) VALUES (?, ?, ?, ?, ?, ?, 'reserved', ?, ?, ?, ?)",
+                (key, *pictures, *_identity(who), need.calls, need.cost_usd, vote, self.owner.token),
             )
         return True
 
-    def commit(self, key: str, verdict: Verdict, estimate: Estimate) -> None:
-        """Turn a reservation into an answer: what it took replaces `estimate`, the amount reserved for it."""
-        with self.transaction():
-            self._db.execute(
-                "UPDATE answers SET state='answered', outcome=?, text=?, calls=calls-?+?, "
-                "input_tokens=?, output_tokens=?, value=?, "
-                "cost_usd=MAX(0, cost_usd-?)+? WHERE key=? AND state='reserved'",
+    def commit(self, key: str, verdict: Verdict) -> None:
+        """Turn a reservation into an answer: what it took replaces what was reserved for it."""
+        v = verdict
+        with self.transaction() as db:
+            db.execute(
+                "UPDATE answers SET state='answered', outcome=?, text=?, calls=?, input_tokens=?, "
+                "output_tokens=?, cost_usd=?, value=? WHERE key=? AND state='reserved'",
                 (
-                    verdict.outcome.value,
-                    verdict.text,
-                    estimate.calls,
-                    verdict.calls,
-                    verdict.input_tokens,
-                    verdict.output_tokens,
-                    verdict.value,
-                    estimate.cost_usd,
-                    verdict.cost_usd,
-                    key,
+                    *(v.outcome.value, v.text, v.calls, v.input_tokens, v.output_tokens, v.cost_usd),
+                    *(v.value, key),
                 ),
             )
 
-    def release(self, key: str, estimate: Estimate, who: JudgeIdentity, bill: Bill) -> None:
-        """Give back a reservation without an answer; what it took all the same, `bill`, stays counted."""
-        with self.transaction():
-            self._db.execute(
-                "UPDATE answers SET calls=calls-?, cost_usd=MAX(0, cost_usd-?) WHERE key=? AND "
-                "state='reserved'",
-                (estimate.calls, estimate.cost_usd, key),
-            )
-            self._db.execute("DELETE FROM answers WHERE key=? AND state='reserved' AND calls<=0", (key,))
-            if bill.cost_usd > 0 or bill.input_tokens or bill.output_tokens:
-                self._db.execute(
-                    "INSERT INTO charges VALUES (?, ?, ?, ?, ?, ?)",
-                    (key, who.judge, bill.calls, bill.input_tokens, bill.output_tokens, bill.cost_usd),
-                )
-                self._db.execute(
-                    "UPDATE steps SET calls=0, input_tokens=0, output_tokens=0, cost_usd=0 WHERE key=?",
-                    (key,),
-                )
+    def release(self, key: str, who: JudgeIdentity, bill: Bill) -> None:
+        """Give back a reservation without an answer; what it took all the same, `bill`, stays counted, and a
+        question with a kept step goes on from there."""
+        with self.transaction() as db:
+            ledger.give_back(db, key, who.judge, bill)
 
     def recall(self, key: str, step: str) -> tuple[str, Bill] | None:
         """What a judge kept of one step of a question, and what the question had taken by then."""
@@ -335,7 +271,12 @@ class LabelStore:
                 "INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (key, step, text, bill.calls, bill.input_tokens, bill.output_tokens, bill.cost_usd),
             )
-            db.execute("UPDATE answers SET sending=0 WHERE key=? AND state='reserved'", (key,))
+            # One request at least is to come; repetitions may have taken more than was reserved.
+            db.execute(
+                "UPDATE answers SET sending=0, calls=MAX(calls, ?), cost_usd=MAX(cost_usd, ?) WHERE key=? "
+                "AND state='reserved'",
+                (bill.calls + 1, bill.cost_usd, key),
+            )
 
     def sending(self, key: str) -> None:
         """A further request of a reserved question is about to be sent."""
@@ -344,16 +285,19 @@ class LabelStore:
 
     def add_answers(self, answers: Iterable[StoredAnswer]) -> int:
         """Store answers that nobody here pays for, all or none; keys that are there stay as they are, and a
-        reservation of a process that is gone gives way. How many were added."""
+        reservation of a process that is gone gives way: what it may have taken stays counted. How many were
+        added."""
+        added = 0
         with self.transaction() as db:
-            before = db.total_changes
             for a in answers:
                 found = db.execute("SELECT state, owner FROM answers WHERE key=?", (a.key,)).fetchone()
                 if found is not None and (found[0] == "answered" or self.owner.alive(found[1])):
                     continue
+                if found is not None:
+                    ledger.close(db, a.key)
                 v = a.verdict
                 db.execute(
-                    "INSERT OR REPLACE INTO answers (key, first_sha256, second_sha256, judge, "
+                    "INSERT INTO answers (key, first_sha256, second_sha256, judge, "
                     "prompt_version, settings, state, outcome, text, calls, input_tokens, output_tokens, "
                     "cost_usd, value, vote) VALUES (?, ?, ?, ?, ?, ?, 'answered', ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
@@ -361,7 +305,8 @@ class LabelStore:
                         *(v.input_tokens, v.output_tokens, v.cost_usd, v.value, a.vote),
                     ),
                 )
-            return db.total_changes - before
+                added += 1
+        return added
 
 
 def _identity(who: JudgeIdentity) -> tuple[str, str, str]:

@@ -240,8 +240,8 @@ def test_cost_tells_answers_from_what_led_to_none(tmp_path: Path) -> None:
     with LabelStore(tmp_path / "l.sqlite") as store:
         for key in "abc":
             store.reserve(key, ("x", "y"), who, price, Budget())
-        store.commit("a", Verdict(Outcome.FIRST, "", 2, 600, 40, 0.004), price)
-        store.release("b", price, who, Bill(3, 600, 0, 0.002))
+        store.commit("a", Verdict(Outcome.FIRST, "", 2, 600, 40, 0.004))
+        store.release("b", who, Bill(3, 600, 0, 0.002))
         (cost,) = costs_of(store)
     assert (cost.answers, cost.calls, cost.input_tokens) == (1, 7, 1200)
     assert cost.cost_usd == pytest.approx(0.016)

@@ -72,12 +72,12 @@ def test_clips_are_rated_by_a_server_of_ones_own(dataset: Dataset, capfd: pytest
 def test_progress_tells_what_this_run_and_all_runs_took(tmp_path: Path) -> None:
     with LabelStore(tmp_path / "l.sqlite") as store, _progress(Console(quiet=True)) as bar:
         store.reserve("a", ("x", "y"), WHO, PRICE, Budget())
-        store.commit("a", Verdict(Outcome.FIRST, "", 1, 0, 0, 1.5), PRICE)
+        store.commit("a", Verdict(Outcome.FIRST, "", 1, 0, 0, 1.5))
         task = bar.add_task("asking", total=2, cost="")
         report = _reporting(bar, task, store)
         report(0, 2)
         store.reserve("b", ("x", "y"), WHO, PRICE, Budget())
-        store.commit("b", Verdict(Outcome.FIRST, "", 1, 0, 0, 0.25), PRICE)
+        store.commit("b", Verdict(Outcome.FIRST, "", 1, 0, 0, 0.25))
         report(1, 2)
         assert bar.tasks[0].fields["cost"] == "0.25 USD, 1.75 in all"
         assert (bar.tasks[0].completed, bar.tasks[0].total) == (1, 2)

@@ -39,7 +39,7 @@ def test_a_question_is_claimed_once_and_its_answer_found_again(store: LabelStore
     assert store.outcomes(["k"]) == {}
     assert store.in_flight(["k", "other"]) == {"k"}
     assert store.in_doubt(["k"]) == set()
-    store.commit("k", ANSWER, PRICE)
+    store.commit("k", ANSWER)
     assert store.outcomes(["k"]) == {"k": Outcome.SECOND}
     assert store.verdict("k") == ANSWER
     assert not claim(store, "k")
@@ -49,7 +49,7 @@ def test_a_question_is_claimed_once_and_its_answer_found_again(store: LabelStore
 def test_what_an_answer_took_replaces_what_was_reserved_for_it(store: LabelStore) -> None:
     claim(store, "k")
     assert (store.spending().calls, store.spending().cost_usd) == (2, 0.01)
-    store.commit("k", ANSWER, PRICE)
+    store.commit("k", ANSWER)
     assert store.spending().calls == 2
     assert store.spending().cost_usd == pytest.approx(0.004)
 
@@ -67,7 +67,7 @@ def test_a_reservation_counts_against_the_budget_and_the_last_question_fits_in(s
 
 def test_a_question_that_was_certainly_not_charged_is_given_back(store: LabelStore) -> None:
     claim(store, "k")
-    store.release("k", PRICE, WHO, Bill(calls=1))
+    store.release("k", WHO, Bill(calls=1))
     assert store.spending().calls == 0
     assert claim(store, "k")
 
@@ -77,7 +77,7 @@ def test_a_doubtful_question_that_is_asked_again_is_counted_twice(store: LabelSt
     store.owner.close()
     assert claim(store, "k", again=True)
     assert store.spending().calls == 4
-    store.commit("k", ANSWER, PRICE)
+    store.commit("k", ANSWER)
     assert store.spending().calls == 4
     assert store.spending().cost_usd == pytest.approx(0.014)
 
@@ -85,11 +85,13 @@ def test_a_doubtful_question_that_is_asked_again_is_counted_twice(store: LabelSt
 def test_what_a_question_took_without_an_answer_stays_counted(store: LabelStore) -> None:
     claim(store, "k")
     store.keep("k", "describe", "a drawer", Bill(1, 600, 20, 0.003))
-    store.release("k", PRICE, WHO, Bill(2, 600, 20, 0.003))
+    store.release("k", WHO, Bill(2, 600, 20, 0.003))
     assert (store.spending().calls, store.spending().cost_usd) == (2, 0.003)
     found = store.recall("k", "describe")
-    assert found == ("a drawer", Bill()), "booked once"
+    assert found == ("a drawer", Bill(2, 600, 20, 0.003))
+    assert store.in_flight(["k"]) | store.in_doubt(["k"]) == set()
     assert claim(store, "k")
+    assert (store.spending().calls, store.spending().cost_usd) == (3, 0.01), "booked once, and one to come"
 
 
 def test_steps_of_a_question_outlive_the_process_with_what_they_took(tmp_path: Path) -> None:
@@ -117,7 +119,7 @@ def test_a_question_that_is_in_flight_elsewhere_is_neither_claimed_nor_in_doubt(
         assert other.in_doubt(["k"]) == {"k"}
         assert not claim(other, "k")
         assert claim(other, "k", again=True)
-        other.commit("k", ANSWER, PRICE)
+        other.commit("k", ANSWER)
         one._db = sqlite3.connect(path)
     assert not list((tmp_path / ".cache" / "asking").iterdir()), "locks leave no files"
 
