@@ -47,6 +47,7 @@ VERBS = {
     "train": Verb("policy.train", "TrainConfig", "learn a policy offline", in_simulation=True),
     "export": Verb("policy.export", "ExportConfig", "export a checkpoint as an ONNX bundle"),
     "rollout": Verb("sim.rollout", "RolloutConfig", "evaluate a bundle in simulation, in process"),
+    "sim": Verb("sim.verbs", "SimConfig", "simulated environments: list, show, render, collect, rollout"),
     "up": Verb("ros_nodes.up", "UpConfig", "run a ROS 2 stack: simulation, recording, deployment"),
 }
 SUBVERBS = {
@@ -58,6 +59,13 @@ SUBVERBS = {
     ("reward", "eval"): Verb(
         "reward.evaluate.main", "EvalConfig", "is the reward, and the judge behind it, any good?"
     ),
+    ("sim", "list"): Verb("sim.listing", "ListConfig", "environments by family, and pictures of them"),
+    ("sim", "show"): Verb("sim.show", "ShowConfig", "one environment: spaces, cameras, horizon, source"),
+    ("sim", "render"): Verb(
+        "sim.picture", "RenderConfig", "a still, a film, or a recording from another camera"
+    ),
+    ("sim", "collect"): Verb("sim.collect", "CollectConfig", "collect episodes in simulation"),
+    ("sim", "rollout"): Verb("sim.rollout", "RolloutConfig", "evaluate a bundle in simulation, in process"),
     ("reward", "list"): Verb("reward.listing", "ListConfig", "the labellers of a dataset side by side"),
 }
 BENCHES = {

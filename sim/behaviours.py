@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,6 +18,8 @@ from sim.experts import Behaviour, Kind, Mix, assignment
 from sim.metaworld_env import ACTION_NAMES as METAWORLD_ACTION
 from sim.metaworld_env import PREFIX as METAWORLD
 from sim.metaworld_env import STATE_NAMES as METAWORLD_STATE
+from sim.scripted import Script, ScriptedBehaviour
+from sim.softgym.task import PREFIX as SOFTGYM
 
 Vector = NDArray[np.float64]
 
@@ -58,47 +61,91 @@ class Acts(Protocol):
 
 @dataclass(frozen=True)
 class Family:
-    """What the scripts of a family of environments read and write."""
+    """What the script of an environment reads and writes."""
 
     prefix: str
     state_names: tuple[str, ...]
     action_names: tuple[str, ...]
 
 
-FAMILIES = (
-    Family(METAWORLD, METAWORLD_STATE, METAWORLD_ACTION),
-    Family(ARM6, ARM6_STATE, ARM6_ACTION),
-)
-PREFIXES = tuple(family.prefix for family in FAMILIES)
+GYM = ("gymnasium/", "vlmrm/", "rl-vlm-f/")
+"""Gymnasium's; of these, the classic control tasks have scripted experts."""
+PREFIXES = (METAWORLD, ARM6, SOFTGYM, *GYM)
+"""What the names of all environments begin with that can be collected from."""
 
 
 def family_of(environment: str) -> Family:
-    """The family of an environment with a scripted expert.
+    """What the scripted expert of an environment reads and writes.
 
     Raises:
-        ConfigError: it has none.
+        ConfigError: there is none.
     """
-    for family in FAMILIES:
-        if environment.startswith(family.prefix):
-            return family
+    if environment.startswith(METAWORLD):
+        return Family(METAWORLD, METAWORLD_STATE, METAWORLD_ACTION)
+    if environment.startswith(ARM6):
+        return Family(ARM6, ARM6_STATE, ARM6_ACTION)
+    if environment.startswith(SOFTGYM):
+        # numba and scipy take seconds to load: only for whom they concern.
+        from sim.softgym.experts import expert as softgym_expert
+        from sim.softgym.registry import make_task
+
+        task = environment.removeprefix(SOFTGYM)
+        softgym_expert(task)
+        made = make_task(task).task
+        return Family(SOFTGYM, made.state_names, made.actions.names)
     known = " or ".join(f"{prefix}TASK" for prefix in PREFIXES)
     raise ConfigError(f"environment {environment!r} has no scripted expert: it must be {known}.")
 
 
 def expert(environment: str, seed: int, episode: int) -> Acts:
     """The scripted expert of `environment`. Raises ConfigError where there is none."""
-    if family_of(environment).prefix == ARM6:
-        return ArmBehaviour("expert", environment, seed, episode)
-    return Behaviour("expert", environment.removeprefix(METAWORLD), seed, episode)
+    return acts(environment, "expert", seed, episode)
+
+
+def acts(
+    environment: str,
+    kind: Kind,
+    seed: int,
+    episode: int,
+    *,
+    sigma: float = 0.0,
+    switch_step: int | None = None,
+) -> Acts:
+    """Who acts in one episode of `environment`.
+
+    Raises:
+        ConfigError: an expert is wanted and there is none, or there is no such environment.
+    """
+    if environment.startswith(METAWORLD):
+        task = environment.removeprefix(METAWORLD)
+        return Behaviour(kind, task, seed, episode, sigma, switch_step)
+    if environment.startswith(ARM6):
+        return ArmBehaviour(kind, environment, seed, episode, sigma, switch_step)
+    script = _script(environment)
+    return ScriptedBehaviour(kind, environment, seed, episode, script, sigma, switch_step)
 
 
 def assigned(environment: str, seed: int, episodes: int, mix: Mix, horizon: int) -> list[Acts]:
-    """Who acts in each of `episodes` episodes; see `sim.experts.assignment`."""
-    family = family_of(environment)
-    task = environment.removeprefix(family.prefix)
-    behaviours = assignment(seed, episodes, mix, task=task, horizon=horizon)
-    if family.prefix == ARM6:
-        return [
-            ArmBehaviour(b.kind, environment, seed, b.episode, b.sigma, b.switch_step) for b in behaviours
-        ]
-    return [*behaviours]
+    """Who acts in each of `episodes` episodes; see `sim.experts.assignment`.
+
+    Raises:
+        ConfigError: the mix holds experts and the environment has none, or there is no such environment.
+    """
+    return [
+        acts(environment, b.kind, seed, b.episode, sigma=b.sigma, switch_step=b.switch_step)
+        for b in assignment(seed, episodes, mix, horizon=horizon)
+    ]
+
+
+def _script(environment: str) -> Callable[[], Script] | None:
+    """Makes the experts of an environment; None where it has none."""
+    if environment.startswith(SOFTGYM):
+        from sim.softgym.experts import EXPERTS
+
+        return EXPERTS.get(environment.removeprefix(SOFTGYM))
+    if environment.startswith(GYM):
+        from sim.gym.experts import EXPERTS as GYM_EXPERTS
+
+        return GYM_EXPERTS.get(environment)
+    known = " or ".join(f"{prefix}TASK" for prefix in PREFIXES)
+    raise ConfigError(f"environment {environment!r} is unknown: it must be {known}.")

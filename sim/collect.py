@@ -16,14 +16,15 @@ from typing import Annotated, Literal
 
 import tyro
 
-from episodes.contract import Contract, load_contract
+from episodes.contract import Contract
 from episodes.dataset import Dataset
 from episodes.errors import ConfigError
 from sim.behaviours import Acts, assigned
+from sim.contracts import contract_of
 from sim.env import Split
 from sim.experts import Mix
 from sim.gl import RendererName
-from sim.make import make_env
+from sim.make import horizon_of, make_env
 from sim.record import TRUTH, episode_id, record_episode
 from sim.stock import take_stock
 from sim.workers import Work, run_jobs
@@ -37,10 +38,12 @@ class CollectConfig:
 
     dataset: Annotated[Path, tyro.conf.Positional]
     """Data set folder; made if it is not there."""
-    contract: Path = Path("launch/contracts/sawyer_sim.yaml")
-    """Robot contract: streams, rate and cameras to record."""
+    contract: Path | None = None
+    """Robot contract: streams, rate and cameras to record. None: the one of the environment's family in
+    launch/contracts, or one made for the environment, with its first camera at 84x84."""
     env: str = ""
-    """Environment, for example metaworld/drawer-open-v3 or arm6/reach. Empty: the one of the contract."""
+    """Environment, for example metaworld/drawer-open-v3 or arm6/reach (all: armchair sim list). Empty: the
+    one that the contract names."""
     episodes: int = 100
     """Size of the whole collection; who acts in which episode depends on it."""
     seed: int = 0
@@ -53,8 +56,8 @@ class CollectConfig:
     """Record these episodes alone. Empty: all from `first` on."""
     split: Split = "train"
     """Goals to use: training or evaluation goals; the two share none."""
-    horizon: int = 150
-    """Steps per episode; a recording has one frame more."""
+    horizon: int | None = None
+    """Steps per episode; a recording has one frame more. None: the environment's own."""
     workers: int = 0
     """Processes. 0: one per core."""
     renderer: RendererName = "auto"
@@ -102,10 +105,11 @@ def collect(config: CollectConfig, progress: Callable[[int, int], None] | None =
         KeyboardInterrupt: Ctrl-C; only whole episodes are left behind.
     """
     began = time.monotonic()
-    contract = load_contract(config.contract)
+    contract = contract_of(config.env, config.contract)
     behaviours = planned(config, contract)
     dataset = Dataset.open_or_create(config.dataset, contract)
-    finished, notes = take_stock(dataset, behaviours, _environment(config, contract), config.horizon)
+    environment = _environment(config, contract)
+    finished, notes = take_stock(dataset, behaviours, environment, _horizon(config, environment))
     jobs = [b.episode for b in behaviours if b.episode not in finished]
     results: dict[int, _Done] = {}
 
@@ -137,7 +141,8 @@ def planned(config: CollectConfig, contract: Contract) -> list[Acts]:
     if config.workers < 0:
         raise ConfigError(f"--workers {config.workers}: write 0 (one per core) or more.")
     environment = _environment(config, contract)
-    everyone = assigned(environment, config.seed, config.episodes, config.mix, config.horizon)
+    horizon = _horizon(config, environment)
+    everyone = assigned(environment, config.seed, config.episodes, config.mix, horizon)
     chosen = config.indices or tuple(range(config.first, config.episodes))
     outside = [i for i in chosen if not 0 <= i < config.episodes]
     if outside or len(set(chosen)) != len(chosen):
@@ -146,6 +151,10 @@ def planned(config: CollectConfig, contract: Contract) -> list[Acts]:
             f"{config.episodes - 1} (--episodes is the size of the whole collection)."
         )
     return [everyone[i] for i in sorted(chosen)]
+
+
+def _horizon(config: CollectConfig, environment: str) -> int:
+    return horizon_of(environment) if config.horizon is None else config.horizon
 
 
 def _environment(config: CollectConfig, contract: Contract) -> str:
@@ -166,7 +175,7 @@ class _Recorder:
     @contextmanager
     def open(self) -> Iterator[Work]:
         config = self.config
-        contract = load_contract(config.contract)
+        contract = contract_of(config.env, config.contract)
         environment = _environment(config, contract)
         behaviours = {b.episode: b for b in planned(config, contract)}
         dataset = Dataset.open(config.dataset)
@@ -185,7 +194,7 @@ class _Recorder:
                 image_storage=config.image_storage,
                 extra_streams=(TRUTH,),
             )
-            _, success = record_episode(world, behaviour, writer)
+            _, success = record_episode(world, behaviour, writer, config.split)
             choice = env.renderer
             return _Done(success, "" if choice is None else f"{choice.name} ({choice.reason})")
 

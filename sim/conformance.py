@@ -10,7 +10,9 @@ camera set `camera = None`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -180,6 +182,25 @@ class EnvConformance:
                 self.picture(env)
             env.close()
             env.close()
+
+    @pytest.mark.long
+    def test_opening_and_closing_200_times_leaks_no_memory_and_no_context(self) -> None:
+        """What the first openings load stays loaded; after them the process grows no further."""
+        sizes = []
+        for _ in range(200):
+            env = self.make()
+            env.reset(seed=0, episode=0)
+            if self.camera is not None:
+                self.picture(env)
+            env.close()
+            sizes.append(resident_mib())
+        assert sizes[-1] - sizes[49] < 48.0, f"grew from {sizes[49]:.0f} to {sizes[-1]:.0f} MiB"
+
+
+def resident_mib() -> float:
+    """Memory of this process that is in RAM, MiB; Linux."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def assert_same(first: list[Step], second: list[Step]) -> None:

@@ -7,6 +7,9 @@ from sim.env import Env, Split
 from sim.gl import RendererName
 from sim.render import Quality
 
+HORIZON = 150
+"""Steps per episode of environments that have no horizon of their own."""
+
 
 def make_env(
     name: str,
@@ -19,9 +22,9 @@ def make_env(
     """Make an environment; the heavy imports happen here.
 
     Args:
-        name: family/task, for example metaworld/drawer-open-v3, arm6/pick-place or
-            softgym-equivalent/RopeFlatten.
-        horizon: steps per episode; None for 150, or of SoftGym's tasks their own.
+        name: family/task, for example metaworld/drawer-open-v3, arm6/pick-place,
+            softgym-equivalent/RopeFlatten or gymnasium/Humanoid-v5; `sim.catalogue` lists them.
+        horizon: steps per episode; None for the environment's own, of MetaWorld and arm6 150.
         split: training or evaluation goals; the two share none.
         renderer: which library draws.
         quality: `fast`, or `default` for MuJoCo's own shadows and multi-sampling.
@@ -35,7 +38,11 @@ def make_env(
         from sim.softgym.env import SoftGymEnv
 
         return SoftGymEnv(task, horizon=horizon, split=split, renderer=renderer, quality=quality)
-    horizon = 150 if horizon is None else horizon
+    if family in ("gymnasium", "vlmrm", "rl-vlm-f") and task:
+        from sim.gym.env import GymEnv
+
+        return GymEnv(name, horizon=horizon, split=split, renderer=renderer, quality=quality)
+    horizon = HORIZON if horizon is None else horizon
     if family == "metaworld" and task:
         from sim.metaworld_env import MetaWorldEnv
 
@@ -47,5 +54,23 @@ def make_env(
     raise ConfigError(
         f"environment {name!r} is unknown: write metaworld/TASK, for example metaworld/drawer-open-v3, or "
         "arm6/reach or arm6/pick-place, or softgym-equivalent/TASK, for example "
-        "softgym-equivalent/RopeFlatten."
+        "softgym-equivalent/RopeFlatten, or gymnasium/ID. All of them: armchair sim list."
     )
+
+
+def horizon_of(name: str) -> int:
+    """Steps per episode that `make_env` takes for `horizon=None`, without making the environment.
+
+    Raises:
+        ConfigError: no such environment.
+    """
+    family, _, task = name.partition("/")
+    if family == "softgym-equivalent":
+        from sim.softgym.registry import make_task
+
+        return make_task(task).task.horizon
+    if family in ("gymnasium", "vlmrm", "rl-vlm-f"):
+        from sim.gym.tasks import horizon_of as gym_horizon_of
+
+        return gym_horizon_of(name)
+    return HORIZON

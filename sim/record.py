@@ -9,6 +9,7 @@ from episodes.contract import Source
 from episodes.errors import EpisodeError
 from episodes.writer import HORIZON, TERMINATED, EpisodeWriter, ExtraStream
 from sim.behaviours import Acts
+from sim.env import Split
 from sim.world import TRUTH_NAMES, TRUTH_STREAM, World
 
 TRUTH = ExtraStream(TRUTH_STREAM, (len(TRUTH_NAMES),), "float64", TRUTH_NAMES)
@@ -20,9 +21,11 @@ def episode_id(seed: int, episode: int) -> str:
     return f"s{seed}-e{episode:04d}"
 
 
-def record_episode(world: World, behaviour: Acts, writer: EpisodeWriter) -> tuple[Path, bool]:
+def record_episode(
+    world: World, behaviour: Acts, writer: EpisodeWriter, split: Split = "train"
+) -> tuple[Path, bool]:
     """Run and record a whole episode: T commands, T+1 samples of every stream of the contract, T of the
-    truth.
+    truth, and what it takes to make the episode again: environment, split, seed and number.
 
     In simulation all is received when it is stamped. An episode that does not come to its end is discarded.
 
@@ -40,6 +43,9 @@ def record_episode(world: World, behaviour: Acts, writer: EpisodeWriter) -> tupl
                 "environment": world.env.spec.name,
                 "source": world.env.spec.source,
                 "behaviour": behaviour.label,
+                "seed": behaviour.seed,
+                "episode": behaviour.episode,
+                "split": split,
             },
             world.stamp_ns,
         )

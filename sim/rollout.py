@@ -23,6 +23,7 @@ from sim.env import Split
 from sim.evaluation import EpisodeResult, Summary, summarise
 from sim.gl import RendererName
 from sim.make import make_env
+from sim.picture import default_camera
 from sim.video import write_filmstrip, write_video
 
 __all__ = ["Film", "RolloutConfig", "evaluate", "main", "rollout"]
@@ -46,8 +47,8 @@ class RolloutConfig:
     """Seed of the goals."""
     split: Split = "evaluation"
     """Which goals: evaluation or train; the two share none."""
-    horizon: int = 150
-    """Steps per episode."""
+    horizon: int | None = None
+    """Steps per episode. None: the environment's own."""
     out: Path | None = None
     """Write the results as JSON to this file."""
     video: Path | None = None
@@ -55,7 +56,7 @@ class RolloutConfig:
     films: int = 1
     """How many episodes to film."""
     camera: str = ""
-    """Camera of the film. Empty: the contract's first one, else corner2."""
+    """Camera of the film. Empty: the contract's first one, else the environment's."""
     allow_looser_limits: bool = False
     """Take a contract whose limits are looser than those the policy was trained under."""
     renderer: RendererName = "auto"
@@ -80,31 +81,32 @@ def rollout(
         raise ConfigError(f"{contract.source} names no environment (simulation.environment): write --env.")
     policy = Policy(bundle)
     cameras = contract.simulation.cameras if contract.simulation else ()
-    film = Film(config.camera or (cameras[0][1] if cameras else "corner2"), episodes=config.films)
     frames: dict[int, list[NDArray[np.uint8]]] = {}
     env = make_env(environment, horizon=config.horizon, split=config.split, renderer=config.renderer)
     try:
+        camera = config.camera or (cameras[0][1] if cameras else "")
+        film = None if config.video is None else Film(camera or default_camera(env), episodes=config.films)
         results = evaluate(
             env,
             policy,
             contract,
             config.seed,
             range(config.first, config.first + config.episodes),
-            None if config.video is None else film,
+            film,
             shot=lambda episode, _, frame: frames.setdefault(episode, []).append(frame),
             progress=progress,
         )
-        source = env.spec.source
+        source, horizon = env.spec.source, env.spec.horizon
     finally:
         env.close()
-    if config.video is not None:
+    if config.video is not None and film is not None:
         for episode, pictures in frames.items():
             stem = config.video / f"{config.split}-s{config.seed}-e{episode:04d}"
             write_video(pictures, stem.with_suffix(".mp4"), fps=1e9 / contract.period_ns / film.every)
             write_filmstrip(pictures, stem.with_suffix(".png"))
     summary = summarise(results)
     if config.out is not None:
-        _write_json(config, environment, source, policy, results, summary)
+        _write_json(config, environment, source, horizon, policy, results, summary)
     return results, summary
 
 
@@ -112,6 +114,7 @@ def _write_json(
     config: RolloutConfig,
     environment: str,
     source: str,
+    horizon: int,
     policy: Policy,
     results: Sequence[EpisodeResult],
     summary: Summary,
@@ -127,7 +130,7 @@ def _write_json(
         "source": source,
         "split": config.split,
         "seed": config.seed,
-        "horizon": config.horizon,
+        "horizon": horizon,
         **summary.as_dict(),
         "clamps": dict(clamps),
         "inference_ns": None if timing is None else asdict(timing),

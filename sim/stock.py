@@ -41,7 +41,7 @@ def take_stock(
             _check_same(info, behaviour, task, horizon)
             finished.add(behaviour.episode)
         for partial in (dataset.path / "episodes").glob(f"*_{name}{PARTIAL}"):
-            with _unlocked(partial):
+            with unlocked(partial):
                 partial.unlink()
             notes.append(f"{partial.name} was left by a run that was killed: removed, recorded anew.")
     return finished, notes
@@ -73,7 +73,7 @@ def _check_same(info: EpisodeInfo, behaviour: Acts, task: str, horizon: int) -> 
 
 
 @contextmanager
-def _unlocked(partial: Path) -> Iterator[None]:
+def unlocked(partial: Path) -> Iterator[None]:
     """Refuse to touch a partial file that a living writer holds."""
     descriptor = os.open(partial, os.O_RDONLY)
     try:

@@ -15,9 +15,8 @@ from sim.render import Quality
 from sim.softgym.cache import InitialStates
 from sim.softgym.drawing import Canvas
 from sim.softgym.registry import make_task, parts_of
-from sim.softgym.task import STEP_S, Score, point_names
+from sim.softgym.task import PREFIX, STEP_S, Score, point_names
 
-PREFIX = "softgym-equivalent/"
 TRAIN_SHARE = 0.8
 """SoftGym trains on the first 80 % of the initial states and evaluates on the rest."""
 Observation = Literal["key_point", "point_cloud"]

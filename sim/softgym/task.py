@@ -15,6 +15,8 @@ Vector = NDArray[np.float64]
 Initial = Mapping[str, NDArray[np.float64]]
 """What begins an episode: named arrays, as they are cached."""
 
+PREFIX = "softgym-equivalent/"
+"""What the names of these environments begin with."""
 STEP_S = 0.01
 """One step of the simulator, s."""
 

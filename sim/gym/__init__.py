@@ -1,0 +1,1 @@
+"""Gymnasium's environments as armchair's, and the classic control tasks of the papers."""
