@@ -62,11 +62,13 @@ def _unfinished(info: EpisodeInfo) -> str | None:
 def _check_same(info: EpisodeInfo, behaviour: Acts, task: str, horizon: int) -> None:
     if not _by_collect(info):
         return
-    found = (info.attrs["task"], info.attrs["operator"], info.samples["commands"])
+    steps = info.samples["commands"]
+    ended = str(info.attrs["termination_reason"]) == TERMINATED and 0 < steps <= horizon
+    found = (info.attrs["task"], info.attrs["operator"], horizon if ended else steps)
     wanted = (task, behaviour.label, horizon)
     if found != wanted:
         raise DatasetError(
-            f"{info.path}: holds {found[0]!r} by {found[1]!r} over {found[2]} steps, but this collection "
+            f"{info.path}: holds {found[0]!r} by {found[1]!r} over {steps} steps, but this collection "
             f"would record {task!r} by {behaviour.label!r} over {horizon} steps under that name. Collect "
             "with the settings of the data set (--episodes, --mix, --horizon, --env), or into another folder."
         )
