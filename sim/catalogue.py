@@ -61,6 +61,8 @@ _METAWORLD = {
 _ARM6 = {
     "reach": "touch the green target with the fingertips",
     "pick-place": "put the red cube on the blue pad",
+    "push": "push the red puck onto the blue disc",
+    "drawer": "pull a drawer open until its handle is at the green mark",
 }
 _SOFTGYM = {
     "RopeFlatten": "pull a crumpled rope straight with two pickers",

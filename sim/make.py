@@ -53,7 +53,7 @@ def make_env(
         return Arm6Env(task, horizon=horizon, split=split, renderer=renderer, quality=quality)
     raise ConfigError(
         f"environment {name!r} is unknown: write metaworld/TASK, for example metaworld/drawer-open-v3, or "
-        "arm6/reach or arm6/pick-place, or softgym-equivalent/TASK, for example "
+        "arm6/pick-place, or softgym-equivalent/TASK, for example "
         "softgym-equivalent/RopeFlatten, or gymnasium/ID. All of them: armchair sim list."
     )
 

@@ -39,7 +39,7 @@ class ArmBehaviour:
     kind: Kind
     """expert, noisy or random."""
     environment: str
-    """arm6/reach or arm6/pick-place."""
+    """arm6/reach, arm6/pick-place, arm6/push or arm6/drawer."""
     seed: int
     """Seed of the collection."""
     episode: int

@@ -13,9 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from episodes.errors import ConfigError
 from sim.arm6.driver import DriverConfig, ForwardDriver
-from sim.arm6.model import ACTION_NAMES, CAMERAS, GRIPPER, JOINTS
+from sim.arm6.model import ACTION_NAMES, CAMERAS, GRIPPER, JOINTS, TASKS
 from sim.arm6.plant import Plant, settle
-from sim.arm6.tasks import Scene, draw, pick_place_outcome, reach_outcome
+from sim.arm6.tasks import Scene, draw, outcome
 from sim.env import EnvSpec, Split, Step, checked_action
 from sim.gl import Choice, RendererName, load_mujoco
 from sim.render import Quality, Renderer
@@ -29,7 +29,8 @@ STATE_NAMES = (
     *(f"object_{part}" for part in ("x", "y", "z", "qx", "qy", "qz", "qw")),
     *(f"goal_{axis}" for axis in "xyz"),
 )
-"""The object is the cube, or in reach the tool itself: in both tasks it is to come to the goal."""
+"""The object is the cube, the puck, the drawer's handle, or in reach the tool itself: in every task it is to
+come to the goal."""
 _SPECS = (*JOINTS, GRIPPER)
 
 
@@ -67,10 +68,11 @@ class SceneView:
 
 
 class Arm6Env:
-    """Reach or pick-place. The action is the six joint positions (rad) and the gripper's opening (m).
+    """One of the arm's tasks. The action is the six joint positions (rad) and the gripper's opening (m).
 
     Args:
-        task: reach (touch the green target) or pick-place (put the red cube on the blue pad).
+        task: reach (touch the green target), pick-place (put the red cube on the blue pad), push (push the
+            red puck onto the blue disc) or drawer (pull the drawer until its handle is at the green mark).
         horizon: steps per episode.
         split: which goals, training or evaluation; the two share none.
         renderer: which library draws; nothing is loaded before the first `render`.
@@ -176,7 +178,7 @@ class Arm6Env:
     def save_state(self) -> NDArray[np.uint8]:
         """The whole state; see `Env.save_state`."""
         self._need_episode()
-        task = float(self._plant.has_cube)
+        task = float(TASKS.index(self._task))
         parts = [np.array([task, self._taken]), self._goal_m, self.driver.state, self._plant.state]
         return np.frombuffer(np.concatenate(parts).tobytes(), dtype=np.uint8).copy()
 
@@ -185,7 +187,7 @@ class Arm6Env:
         values = np.frombuffer(np.ascontiguousarray(state, dtype=np.uint8).tobytes())
         driver_size = len(self.driver.state)
         expected = 5 + driver_size + self._plant.state_size
-        if len(values) != expected or values[0] != float(self._plant.has_cube):
+        if len(values) != expected or values[0] != float(TASKS.index(self._task)):
             raise ConfigError(
                 f"the saved state is not one of {self._spec.name}: restore it where it came from."
             )
@@ -208,10 +210,12 @@ class Arm6Env:
         positions, tool = plant.positions, plant.tool_m
         if plant.has_cube:
             centre, orientation, speed = plant.cube
+        elif plant.has_drawer:
+            centre, orientation, speed = plant.drawer
         else:
             centre, orientation, speed = tool, plant.tool_quaternion, 0.0
         scene = Scene(tool, self._goal_m, float(positions[6]), centre, speed)
-        reward, success = pick_place_outcome(scene) if plant.has_cube else reach_outcome(scene)
+        reward, success = outcome(self._task, scene)
         parts = [positions, plant.velocities, tool, centre, orientation, self._goal_m]
         observation = {"state": np.concatenate(parts), "joints": positions}
         return Step(observation, reward, False, self._taken >= self._spec.horizon, success)

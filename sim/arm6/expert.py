@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from episodes.errors import ConfigError
 from sim.arm6.env import PERIOD_NS, STATE_NAMES
+from sim.arm6.furniture import PUCK_RADIUS_M
 from sim.arm6.kinematics import CHAIN, solve, tool_down
-from sim.arm6.model import CUBE_HALF_M, HOME
+from sim.arm6.model import CUBE_HALF_M, HOME, TASKS
+from sim.arm6.tasks import BEHIND_M
 
 Vector = NDArray[np.float64]
 SPEED = np.array([1.35, 1.35, 1.35, 2.25, 2.25, 2.25, 0.18])
@@ -28,18 +30,27 @@ _GRASP_M = 0.026
 _LIFTED_M = 0.003
 """Height over the table at which the cube is let go of."""
 _LINE_POINTS = 8
+_FORK_M = 0.03
+"""Opening with which a puck is pushed."""
+_FINGER_HALF_M = 0.012
+"""Half a finger's width, across the axis along which the fingers open."""
+_PUSH_HEIGHT_M = 0.024
+_STRADDLE_M = 0.036
+"""Opening that goes over a handle without touching it or the drawer behind it."""
+_CLUTCH_M = 0.005
+"""Opening that is commanded on a handle of 0.012 m: what is missing is grip."""
 
 
 class Expert:
     """Plays a plan that depends on the first observation of an episode alone.
 
     Args:
-        task: reach or pick-place.
+        task: reach, pick-place, push or drawer.
     """
 
     def __init__(self, task: str) -> None:
-        if task not in ("reach", "pick-place"):
-            raise ConfigError(f"there is no expert for {task!r}: 'reach' or 'pick-place'.")
+        if task not in TASKS:
+            raise ConfigError(f"there is no expert for {task!r}: {', '.join(map(repr, TASKS))}.")
         self._task = task
         self._plan = np.zeros((0, 7))
 
@@ -52,10 +63,14 @@ class Expert:
         seen = dict(zip(STATE_NAMES, np.asarray(state).tolist(), strict=True))
         plan = _Plan(np.asarray(state, dtype=np.float64)[:7])
         goal = np.array([seen[f"goal_{axis}"] for axis in "xyz"])
+        cube = np.array([seen[f"object_{axis}"] for axis in "xyz"])
         if self._task == "reach":
             plan.reach(goal)
+        elif self._task == "push":
+            plan.push(cube, goal)
+        elif self._task == "drawer":
+            plan.pull(cube, goal)
         else:
-            cube = np.array([seen[f"object_{axis}"] for axis in "xyz"])
             yaw = 2.0 * np.arctan2(seen["object_qz"], seen["object_qw"])
             plan.pick_and_place(cube, float(yaw), goal)
         self._plan = np.concatenate(plan.parts)
@@ -97,6 +112,41 @@ class _Plan:
         self._line(goal + _LIFTED_M * _UP, placed)
         self._grip(float(HOME[6]))
         self._line(above, placed)
+
+    def push(self, puck: Vector, goal: Vector) -> None:
+        """Down behind the puck with the fingers a little apart across the way, along the way, up.
+
+        Two fingers touch the puck on both sides of the line of the push, so that it cannot roll off.
+        """
+        way = (goal - puck) / np.linalg.norm(goal - puck)
+        down = tool_down(self._turned(puck, float(np.arctan2(way[1], way[0]))))
+        contact = np.sqrt(PUCK_RADIUS_M**2 - (_FORK_M / 2) ** 2) + _FINGER_HALF_M
+        begin = np.array([*(puck - BEHIND_M * way)[:2], _PUSH_HEIGHT_M])
+        end = np.array([*(goal - contact * way)[:2], _PUSH_HEIGHT_M])
+        self._to(begin + _HOVER_M * _UP, down)
+        self._grip(_FORK_M)
+        self._line(begin, down)
+        self._line(end, down)
+        self._line(end - 0.03 * way, down)
+        self._line(end - 0.03 * way + _HOVER_M * _UP, down)
+
+    def pull(self, handle: Vector, goal: Vector) -> None:
+        """One finger before and one behind the handle, close, pull to the mark, open, up."""
+        way = goal - handle
+        down = tool_down(self._turned(handle, float(np.arctan2(way[1], way[0])) + np.pi / 2))
+        self._to(handle + _HOVER_M * _UP, down)
+        self._grip(_STRADDLE_M)
+        self._line(handle, down)
+        self._grip(_CLUTCH_M)
+        self._line(goal, down)
+        self._grip(_STRADDLE_M)
+        self._line(goal + _HOVER_M * _UP, down)
+
+    @classmethod
+    def _turned(cls, point: Vector, angle: float) -> float:
+        """`angle`, or the opposite one, that turns the wrist less; a gripper is the same from both sides."""
+        bearing = cls._bearing(point)
+        return float(bearing + (angle - bearing + np.pi / 2) % np.pi - np.pi / 2)
 
     @staticmethod
     def _bearing(point: Vector) -> float:

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from episodes.errors import ConfigError, did_you_mean
+from sim.arm6.furniture import DRAWER_SCENE, PUSH_SCENE
 
-TASKS = ("reach", "pick-place")
+TASKS = ("reach", "pick-place", "push", "drawer")
 TIMESTEP_NS = 2_000_000
 """Step of the physics."""
 CAMERAS = ("front", "side", "wrist")
@@ -86,7 +87,13 @@ def arm6_xml(task: str) -> str:
     """
     if task not in TASKS:
         raise ConfigError(f"arm6 has no task {task!r}: {did_you_mean(task, TASKS)}")
-    scene = _REACH_SCENE if task == "reach" else _PICK_PLACE_SCENE
+    scenes = {
+        "reach": _REACH_SCENE,
+        "pick-place": _PICK_PLACE_SCENE,
+        "push": PUSH_SCENE,
+        "drawer": DRAWER_SCENE,
+    }
+    scene = scenes[task]
     front = _camera("front", (1.16, -0.46, 0.78), (0.31, 0.0, 0.185), 42)
     side = _camera("side", (0.30, 1.08, 0.50), (0.31, 0.0, 0.19), 44)
     return f"""<mujoco model="arm6-{task}">

@@ -35,7 +35,15 @@ class Plant:
         self._finger_dofs = np.array(
             [int(self.model.joint(f"finger_{side}").dofadr[0]) for side in ("left", "right")]
         )
-        self.has_cube = task == "pick-place"
+        self.task = task
+        self.has_cube = task in ("pick-place", "push")
+        """Whether there is something that lies free on the table: the cube, or the puck."""
+        self.has_drawer = task == "drawer"
+        self._drawer_at, self._drawer_dof, self._handle = 0, 0, 0
+        if self.has_drawer:
+            self._drawer_at = int(self.model.joint("drawer").qposadr[0])
+            self._drawer_dof = int(self.model.joint("drawer").dofadr[0])
+            self._handle = int(self.model.site("handle").id)
         self._cube_at, self._cube_dof = 0, 0
         if self.has_cube:
             self._cube_at = int(self.model.joint("cube").qposadr[0])
@@ -45,14 +53,18 @@ class Plant:
 
     def reset(self, goal_m: Vector, cube_m: Vector, cube_yaw_rad: float) -> None:
         """At rest in the home pose, gripper open; goal (3,) and cube (3,) are put where they are said to
-        be."""
+        be. The cube is the puck in push; in drawer it is the cabinet's place on the table, and its yaw where
+        the closed drawer opens to."""
         data = self.data
         self._mujoco.mj_resetData(self.model, data)
         data.qpos[self._joints] = HOME[:6]
         data.qpos[self._fingers] = HOME[6] / 2
         data.mocap_pos[0] = goal_m - (0.0, 0.0, CUBE_HALF_M) if self.has_cube else goal_m
+        half = cube_yaw_rad / 2
+        if self.has_drawer:
+            data.mocap_pos[1] = cube_m
+            data.mocap_quat[1] = (np.cos(half), 0.0, 0.0, np.sin(half))
         if self.has_cube:
-            half = cube_yaw_rad / 2
             at = self._cube_at
             data.qpos[at : at + 3] = cube_m
             data.qpos[at + 3 : at + 7] = (np.cos(half), 0.0, 0.0, np.sin(half))
@@ -106,6 +118,14 @@ class Plant:
         qpos, qvel = self.data.qpos, self.data.qvel
         speed = float(np.linalg.norm(qvel[self._cube_dof : self._cube_dof + 3]))
         return np.array(qpos[at : at + 3]), _xyzw(qpos[at + 3 : at + 7]), speed
+
+    @property
+    def drawer(self) -> tuple[Vector, Vector, float]:
+        """Middle of the handle (3,), orientation (4,) as x, y, z, w, and speed in m/s; `settle` first."""
+        quaternion = np.empty(4)
+        self._mujoco.mju_mat2Quat(quaternion, self.data.site_xmat[self._handle])
+        speed = abs(float(self.data.qvel[self._drawer_dof]))
+        return np.array(self.data.site_xpos[self._handle]), _xyzw(quaternion), speed
 
     @property
     def state(self) -> Vector:

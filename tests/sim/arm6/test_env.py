@@ -58,7 +58,7 @@ def test_one_step_is_a_twentieth_of_a_second(env: Arm6Env) -> None:
     assert env.spec.cameras == CAMERAS == ("front", "side", "wrist")
 
 
-@pytest.mark.parametrize("task", ["reach", "pick-place"])
+@pytest.mark.parametrize("task", ["reach", "pick-place", "push", "drawer"])
 def test_train_and_evaluation_share_no_goal_and_neither_do_two_seeds(task: str) -> None:
     train = [draw(task, "train", seed, k).goal_m for seed in range(3) for k in range(60)]
     held_out = [draw(task, "evaluation", seed, k).goal_m for seed in range(3) for k in range(60)]

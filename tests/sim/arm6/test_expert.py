@@ -43,7 +43,15 @@ def controlled(world: World, seed: int, episode: int, task: str) -> tuple[bool, 
     return world.step.success, controller
 
 
-@pytest.mark.parametrize("task", ["reach", "pick-place"])
+@pytest.mark.parametrize(
+    "task",
+    [
+        "reach",
+        "pick-place",
+        pytest.param("push", marks=pytest.mark.long),
+        pytest.param("drawer", marks=pytest.mark.long),
+    ],
+)
 @pytest.mark.parametrize("split", ["train", "evaluation"])
 def test_the_expert_succeeds_and_control_has_nothing_to_clamp(
     arm6: Contract, task: str, split: Split
