@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from episodes.errors import ConfigError
 from policy.networks import MLP, EnsembleMLP
 from policy.observations import Eyes, ObservationSpace, Seen
+from policy.precision import hidden_layer
 from policy.regularise import Regularisers, dr3_encoder_term, dr3_term, l1_term, vib_divergence
 
 OFF = Regularisers()
@@ -89,10 +90,12 @@ class TwinQ(nn.Module):
         count, rows, dim = actions.shape
         first = self.ensemble.layers[0]
         split = first.weight.shape[1] - dim
-        ours = torch.baddbmm(first.bias, encoded.expand(2, -1, -1), first.weight[:, :split])
-        theirs = torch.matmul(actions.reshape(1, count * rows, dim), first.weight[:, split:])
-        h = theirs.view(2, count, rows, -1) + ours.unsqueeze(1)
-        if not len(self.ensemble.norms):
+        only_last = not len(self.ensemble.norms)
+        with nullcontext() if only_last else hidden_layer(actions.device):
+            ours = torch.baddbmm(first.bias, encoded.expand(2, -1, -1), first.weight[:, :split])
+            theirs = torch.matmul(actions.reshape(1, count * rows, dim), first.weight[:, split:])
+            h = theirs.view(2, count, rows, -1) + ours.unsqueeze(1)
+        if only_last:
             return Values(h.squeeze(-1), actions.reshape(1, count * rows, dim), None, None)
         found = self.ensemble.rest(h.flatten(1, 2))
         return Values(found.out.view(2, count, rows), found.last, found.mean, found.log_std)
@@ -152,8 +155,7 @@ def frozen(network: nn.Module) -> Iterator[None]:
 @torch.no_grad()
 def follow(target: nn.Module, online: nn.Module, share: float) -> None:
     """Polyak averaging: every parameter of `target` moves by `share` of the way to `online`'s."""
-    for slow, fast in zip(target.parameters(), online.parameters(), strict=True):
-        slow.lerp_(fast, share)
+    torch._foreach_lerp_(list(target.parameters()), list(online.parameters()), share)
 
 
 def target_of(online: TwinQ, fresh: TwinQ) -> TwinQ:

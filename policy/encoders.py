@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from episodes.errors import ConfigError
+from policy.precision import exact, hidden_layer
 from policy.settings import require
 
 Kind = Literal["small", "workflow", "workflow-small", "workflow-deep", "workflow-resnet"]
@@ -59,7 +60,9 @@ class Encoders(nn.Module):
         self.out_dim = sum(size.shape[1] for size in sizes)
 
     def forward(self, images: Sequence[Tensor]) -> Tensor:
-        return torch.cat([e(unit(x)) for e, x in zip(self.cameras, images, strict=True)], dim=-1)
+        with hidden_layer(images[0].device):
+            features = [e(unit(x)) for e, x in zip(self.cameras, images, strict=True)]
+        return torch.cat([exact(x) for x in features], dim=-1)
 
 
 def unit(images: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from policy.precision import exact, hidden_layer
+
 
 class MLP(nn.Sequential):
     """Linear layers with ReLU between them, in PyTorch's default initialisation: (..., in) to (..., out).
@@ -36,6 +38,13 @@ class MLP(nn.Sequential):
             if dropout > 0.0:
                 layers.append(nn.Dropout(dropout))
         super().__init__(*layers, nn.Linear((in_dim, *hidden)[-1], out_dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        *hidden, last = self
+        with hidden_layer(x.device):
+            for layer in hidden:
+                x = layer(x)
+        return last(exact(x))
 
 
 class EnsembleLinear(nn.Module):
@@ -64,7 +73,8 @@ class EnsembleLayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(members, 1, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.addcmul(self.bias, nn.functional.layer_norm(x, x.shape[-1:]), self.weight)
+        normal = nn.functional.layer_norm(x, x.shape[-1:])
+        return torch.addcmul(self.bias.to(normal.dtype), normal, self.weight.to(normal.dtype))
 
 
 class Pass(NamedTuple):
@@ -123,18 +133,25 @@ class EnsembleMLP(nn.Module):
         """The output, and what regularisers look at."""
         if x.ndim == 2:
             x = x.expand(self.members, *x.shape)
-        return self.rest(self.layers[0](x) if len(self.norms) else x)
+        if not len(self.norms):
+            return self.rest(x)
+        with hidden_layer(x.device):
+            x = self.layers[0](x)
+        return self.rest(x)
 
     def rest(self, h: Tensor) -> Pass:
         """What follows the first layer's product, (members, B, width)."""
         mean = log_std = None
         if len(self.norms):
-            h = self._residual(h) if self.residual else self._hidden(h, 0)
-            if self.narrow is not None:
-                mean, log_std = self.narrow(h).chunk(2, dim=-1)
-                h = mean + log_std.exp() * torch.randn_like(mean) if self.noise and self.training else mean
-            for number in range(1, 1 if self.residual else len(self.norms)):
-                h = self._hidden(self.layers[number](h), number)
+            with hidden_layer(h.device):
+                h = self._residual(h) if self.residual else self._hidden(h, 0)
+                if self.narrow is not None:
+                    mean, log_std = exact(self.narrow(h)).chunk(2, dim=-1)
+                    noise = self.noise and self.training
+                    h = mean + log_std.exp() * torch.randn_like(mean) if noise else mean
+                for number in range(1, 1 if self.residual else len(self.norms)):
+                    h = self._hidden(self.layers[number](h), number)
+            h = exact(h)
         return Pass(self.layers[-1](h), h, mean, log_std)
 
     def _hidden(self, h: Tensor, number: int) -> Tensor:

@@ -7,6 +7,7 @@ into the batch. They travel to the training device as uint8 and are augmented th
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,11 +39,12 @@ class FilePictures:
 
 
 class Pictures:
-    """The pictures of several prepared files, one behind the other."""
+    """The pictures of several prepared files, one behind the other. Several threads may read them."""
 
     def __init__(self, files: Sequence[FilePictures]) -> None:
         self.files = files
         self.starts = np.cumsum([0, *(file.rows for file in files)])
+        self._lock = threading.Lock()
 
     @property
     def cameras(self) -> int:
@@ -62,11 +64,11 @@ class Pictures:
         local = (rows - self.starts[number])[:, None]
         for file in np.unique(number).tolist():
             inside = number == file
-            if inside.all():
-                sources[file].copy(local, out)
-            else:
-                part = sources[file].empty((int(inside.sum()), 1))
+            part = out if inside.all() else sources[file].empty((int(inside.sum()), 1))
+            # The sources share their open files, and letting go of the oldest one is no single act.
+            with self._lock:
                 sources[file].copy(local[inside], part)
+            if part is not out:
                 out[inside] = part
         return out[:, 0]
 

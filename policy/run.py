@@ -38,6 +38,7 @@ from policy.encoders import EncoderConfig
 from policy.graph import PolicyGraph
 from policy.normalise import ActionRange, Normaliser
 from policy.observations import ObservationSpace
+from policy.precision import Precision
 from policy.protocols import PolicyLearner
 from policy.settings import differences, from_json, to_json
 from policy.towers import Tower, TowerConfig, tower_sha256
@@ -82,6 +83,13 @@ class TrainConfig:
     side on two cores go best with one thread each."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where to train. Networks on vectors of this size gain nothing on a GPU, those on pictures do."""
+    precision: Precision = "fp32"
+    """bf16: hidden layers in bfloat16 while training; the last layer, losses, targets and Adam in fp32."""
+    compile: bool = False
+    """Put the losses through torch.compile, where the algorithm gains from it. On a CPU that needs a C++
+    compiler; without one training goes on as it is, and says so."""
+    cuda_graphs: bool = False
+    """Record a gradient step of IQL or CQL once and launch it as one CUDA graph. Needs `--device cuda`."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     """What turns pictures into features, where `data.streams` names a camera."""
     tower: TowerConfig = field(default_factory=TowerConfig)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from episodes.errors import ConfigError, MachineError
+from policy.accelerate import Acceleration, Reduced, accelerate
 from policy.algorithms.gail import GAIL
 from policy.checkpoint import Checkpoints
 from policy.data import OfflineData, load_data
@@ -30,6 +32,7 @@ from policy.graph import PolicyGraph
 from policy.live import Live
 from policy.normalise import Normaliser
 from policy.pictures import PictureSampler
+from policy.prefetch import prefetched
 from policy.protocols import Evaluate, MakeEnv, PolicyLearner
 from policy.run import (
     TrainConfig,
@@ -57,6 +60,7 @@ def train(
     evaluate: Evaluate | None = None,
     make_env: MakeEnv | None = None,
     progress: Callable[[int, int], None] | None = None,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> LoopResult:
     """Train in `config.run`, from its newest checkpoint where it has one; a finished run returns at once.
 
@@ -64,6 +68,7 @@ def train(
         evaluate: judges the policy at `loop.evaluate_every`, logged as `evaluate/<name>`.
         make_env: makes the environment that an algorithm tries its policy in.
         progress: called with (steps done, steps in all).
+        warn: told what was asked for and cannot be had, such as `compile` without a compiler.
 
     Raises:
         ConfigError: a setting cannot work, or the folder holds checkpoints of another configuration (all
@@ -73,6 +78,12 @@ def train(
         TrainingInterrupted: a signal came; the state is kept.
     """
     require(config.num_threads >= 1, "num-threads", config.num_threads, "give 1 or more")
+    require(
+        config.precision == "fp32" or config.algo.name != "gail",
+        "precision",
+        config.precision,
+        "GAIL's step takes second derivatives and compares small divergences; leave it at fp32",
+    )
     device = _device(config.device)
     data = load_run_data(config)
     with only_one(config.run), _threads(config.num_threads):
@@ -101,8 +112,11 @@ def train(
                 figures |= {f"evaluate/{name}": value for name, value in evaluate(step, graph.act).items()}
             return figures
 
+        accelerate(learner, Acceleration(config.compile, config.cuda_graphs, warn), config.algo.name, device)
+        trained = Reduced(learner, config.precision)
         sampler = _sampler(config, data, rows)
-        return run_loop(learner, sampler, config.loop, config.run, evaluate=judge, progress=progress)
+        with nullcontext(sampler) if data.pictures is None else prefetched(sampler) as batches:
+            return run_loop(trained, batches, config.loop, config.run, evaluate=judge, progress=progress)
 
 
 def _live(horizon: int, data: OfflineData, graph: PolicyGraph, make_env: MakeEnv) -> Live:
@@ -211,6 +225,7 @@ def main(config: TrainConfig, *, make_env: MakeEnv | None = None) -> int:
                 config,
                 make_env=make_env,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
+                warn=lambda text: console.print(text, style="yellow", markup=False, soft_wrap=True),
             )
     except TrainingInterrupted as stopped:
         console.print(f"[yellow]{stopped}[/]")

@@ -33,6 +33,7 @@ FINAL = "final"
 PROGRESS_EVERY = 20
 
 BatchT = TypeVar("BatchT", bound=tuple[Tensor, ...])
+BatchT_co = TypeVar("BatchT_co", bound=tuple[Tensor, ...], covariant=True)
 BatchT_contra = TypeVar("BatchT_contra", contravariant=True)
 
 
@@ -45,6 +46,22 @@ class Learner(Protocol[BatchT_contra]):
 
     def state_dict(self) -> State:
         """Networks and optimisers, as a tree of tensors and plain values."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go back to a state that `state_dict` returned."""
+        ...
+
+
+class Sampler(Protocol[BatchT_co]):
+    """Where batches come from; its state says which one is next."""
+
+    def sample(self) -> BatchT_co:
+        """The next batch."""
+        ...
+
+    def state_dict(self) -> State:
+        """Tensors and plain values."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -175,7 +192,7 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 def run_loop(
     learner: Learner[BatchT],
-    sampler: BatchSampler[BatchT],
+    sampler: Sampler[BatchT],
     config: LoopConfig,
     folder: Path,
     *,
@@ -201,6 +218,7 @@ def run_loop(
     newest = checkpoints.newest()
     start = 0 if newest is None else _restore(newest, learner, sampler)
     step = logged_step = start
+    waited_ns = 0
     begun = logged_ns = clock_ns()
 
     def save(name: str | None = None) -> Path:
@@ -212,15 +230,17 @@ def run_loop(
         stop_requests() as stop,
     ):
         while step < config.steps:
-            metrics = learner.update(sampler.sample())
+            asked_ns = clock_ns()
+            batch = sampler.sample()
+            waited_ns += clock_ns() - asked_ns
+            metrics = learner.update(batch)
             step += 1
             last = step == config.steps
             if last or step % config.log_every == 0:
                 now = clock_ns()
-                speed = (step - logged_step) / max(now - logged_ns, 1) * 1e9
-                values = _means(metrics, step)
-                log.write(step, {**_prefixed("train", values), "speed/steps_per_s": round(speed, 1)})
-                logged_step, logged_ns = step, now
+                values = _prefixed("train", _means(metrics, step))
+                log.write(step, values | _speed(step - logged_step, now - logged_ns, waited_ns))
+                logged_step, logged_ns, waited_ns = step, now, 0
             paused_ns = clock_ns()
             if evaluate is not None and (last or _due(step, config.evaluate_every)):
                 with torch.random.fork_rng(devices=_cuda_devices()):
@@ -249,6 +269,15 @@ def run_loop(
     )
 
 
+def _speed(steps: int, taken_ns: int, waited_ns: int) -> dict[str, float]:
+    """Steps per second, and the share of the time in which the learner waited for its batch."""
+    taken_ns = max(taken_ns, 1)
+    return {
+        "speed/steps_per_s": round(steps / taken_ns * 1e9, 1),
+        "speed/waiting_share": round(waited_ns / taken_ns, 4),
+    }
+
+
 def _prefixed(prefix: str, values: Mapping[str, float]) -> dict[str, float]:
     return {f"{prefix}/{name}": value for name, value in values.items()}
 
@@ -261,7 +290,7 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _restore(path: Path, learner: Learner[Any], sampler: BatchSampler[Any]) -> int:
+def _restore(path: Path, learner: Learner[Any], sampler: Sampler[Any]) -> int:
     state = load_state(path)
     learner.load_state_dict(state["learner"])
     sampler.load_state_dict(state["sampler"])

@@ -25,6 +25,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from policy.accelerate import Acceleration, capturable
 from policy.checkpoint import State
 from policy.critic import TwinQ, follow, frozen, target_of
 from policy.observations import ObservationSpace, Seen
@@ -169,6 +170,7 @@ class CQL:
             fused=True,
         )
         self.steps = 0
+        self._critic_loss, self._actor_loss, self._step = self.critic_loss, self.actor_loss, self.step
 
     def next_value(self, next_seen: Seen, alpha: Tensor) -> Tensor:
         """The value of s′ (B,) that L_TD backs up from, without gradient."""
@@ -225,16 +227,14 @@ class CQL:
         return sum(terms.values(), (td + conservative).sum()), gap, metrics
 
     def actor_loss(
-        self, batch: Transitions, alpha: Tensor, log_alpha: Tensor
+        self, batch: Transitions, alpha: Tensor, log_alpha: Tensor, imitating: bool
     ) -> tuple[Tensor, Tensor, Metrics]:
-        """L_π with gradients to the policy alone, L_α, and what is logged."""
+        """L_π, for a policy that imitates or one that follows Q, L_α, and what is logged. Q is frozen by the
+        caller: torch.compile does not trace that."""
         seen = batch.observations
         actions, log_prob = self.policy.sample(seen)
-        if self.steps < self.config.bc_steps:
-            value = self.policy.log_prob(seen, batch.actions)
-        else:
-            with frozen(self.q):
-                value = self.q(seen, actions).amin(dim=0)
+        imitation = self.policy.log_prob
+        value = imitation(seen, batch.actions) if imitating else self.q(seen, actions).amin(dim=0)
         loss = policy_loss(log_prob, value, alpha)
         loss_alpha = temperature_loss(log_alpha, log_prob, -float(self.action_dim))
         metrics = {
@@ -244,17 +244,37 @@ class CQL:
         }
         return loss, loss_alpha, metrics
 
+    @property
+    def imitating(self) -> bool:
+        """True while the policy starts by imitating."""
+        return self.steps < self.config.bc_steps
+
     def update(self, batch: Transitions) -> Metrics:
         """One gradient step on each loss, all from the weights of before the step, then the target's.
 
         Dropout and noise act in the network that a loss trains; targets and proposals come from whole ones.
         """
+        metrics = self._step(batch, self.imitating)
+        self.steps += 1
+        return metrics
+
+    def accelerate(self, how: Acceleration) -> None:
+        """Both losses gain from torch.compile, and the whole step from being a CUDA graph."""
+        self._critic_loss = how.compiled(self.critic_loss)
+        self._actor_loss = how.compiled(self.actor_loss)
+        self._step = how.captured(self.step, self.state_dict)
+        for optimiser in (self.q_optimiser, self.policy_optimiser, self.scalar_optimiser):
+            capturable(optimiser, how)
+
+    def step(self, batch: Transitions, imitating: bool) -> Metrics:
+        """What `update` does to tensors."""
         alpha = self.log_alpha.detach().exp()
         self.q.train()
-        loss_q, gap, metrics = self.critic_loss(batch, alpha)
+        loss_q, gap, metrics = self._critic_loss(batch, alpha)
         self.q.eval()
         self.policy.train()
-        loss_policy, loss_scalars, logged = self.actor_loss(batch, alpha, self.log_alpha)
+        with frozen(self.q):
+            loss_policy, loss_scalars, logged = self._actor_loss(batch, alpha, self.log_alpha, imitating)
         self.policy.eval()
         if self.config.lagrange:
             loss_scalars = loss_scalars + multiplier_loss(self.log_multiplier, gap, self.config.threshold)
@@ -266,7 +286,6 @@ class CQL:
         for optimiser in (self.q_optimiser, self.policy_optimiser, self.scalar_optimiser):
             optimiser.step()
         follow(self.q_target, self.q, self.config.tau)
-        self.steps += 1
         return {**metrics, **logged}
 
     @torch.no_grad()
@@ -274,7 +293,7 @@ class CQL:
         """The losses and values on held-out transitions."""
         alpha = self.log_alpha.exp()
         critic = self.critic_loss(batch, alpha)[2]
-        return {**critic, **self.actor_loss(batch, alpha, self.log_alpha)[2]}
+        return {**critic, **self.actor_loss(batch, alpha, self.log_alpha, self.imitating)[2]}
 
     def state_dict(self) -> State:
         return {

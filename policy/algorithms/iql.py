@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from policy.accelerate import Acceleration, capturable
 from policy.checkpoint import State
 from policy.critic import TwinQ, ValueNet, follow, target_of
 from policy.observations import ObservationSpace
@@ -140,6 +141,7 @@ class IQL:
         self.train(False)
         rest = {"params": [*self.v.parameters(), *self.policy.parameters()]}
         self.optimiser = torch.optim.Adam([self.q.parameter_group(), rest], lr=config.lr, fused=True)
+        self._losses, self._step = self.losses, self.step
 
     def train(self, on: bool) -> None:
         """Dropout and noise belong to `update`: whoever asks for an action or a value gets the whole
@@ -180,8 +182,18 @@ class IQL:
 
     def update(self, batch: Transitions) -> Metrics:
         """One gradient step on all three losses, then one of the target network."""
+        return self._step(batch)
+
+    def accelerate(self, how: Acceleration) -> None:
+        """The losses through torch.compile, the whole step as a CUDA graph."""
+        self._losses = how.compiled(self.losses)
+        self._step = how.captured(self.step, self.state_dict)
+        capturable(self.optimiser, how)
+
+    def step(self, batch: Transitions) -> Metrics:
+        """What `update` does to tensors."""
         self.train(True)
-        loss, metrics = self.losses(batch)
+        loss, metrics = self._losses(batch)
         self.train(False)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()

@@ -242,6 +242,24 @@ def test_the_time_of_evaluations_is_not_counted_in_the_speed(tmp_path: Path) -> 
     assert speeds == [1000.0] * 8
 
 
+def test_the_log_says_what_share_of_the_time_the_learner_waited_for_batches(tmp_path: Path) -> None:
+    now = [0]
+
+    class Slow(BatchSampler[Rows]):
+        def sample(self) -> Rows:
+            now[0] += 250_000
+            return super().sample()
+
+    class Timed(Line):
+        def update(self, batch: Rows) -> Mapping[str, Tensor]:
+            now[0] += 750_000
+            return super().update(batch)
+
+    run_loop(Timed(), Slow(rows(), 8, seed=1), config(), tmp_path, clock_ns=lambda: now[0])
+    logged = read_metrics(tmp_path / "metrics.jsonl")
+    assert [row["speed/waiting_share"] for row in logged] == [0.25] * 8
+
+
 def test_progress_ends_at_the_total(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     run(tmp_path, loop=config(steps=33), progress=lambda done, total: calls.append((done, total)))
