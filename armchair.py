@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from episodes.errors import ArmchairError, did_you_mean
 
@@ -22,7 +23,7 @@ class Verb(NamedTuple):
     help: str
     function: str = "main"
     in_simulation: bool = False
-    """Whether the function takes `make_env`, which makes a simulation by name."""
+    """Whether the function takes `make_env` and `make_judge`, which make a simulation by name."""
 
 
 VERBS = {
@@ -130,7 +131,7 @@ def _run(title: str, verb: Verb, arguments: list[str]) -> int:
         import tyro
 
         config = tyro.cli(getattr(module, verb.config), prog=f"armchair {title}", args=arguments)
-        rest = {"make_env": _make_env} if verb.in_simulation else {}
+        rest = {"make_env": _make_env, "make_judge": _make_judge} if verb.in_simulation else {}
         return int(getattr(module, verb.function)(config, **rest))
     except ArmchairError as error:
         print(f"armchair {title}: {error}", file=sys.stderr)
@@ -151,6 +152,13 @@ def _make_env(name: str, *, horizon: int) -> object:
     from sim.make import make_env
 
     return make_env(name, horizon=horizon)
+
+
+def _make_judge(env: str, *, contract: Path, streams: Sequence[str], **settings: Any) -> object:
+    """What learning asks of rollouts (`policy.protocols.MakeJudge`), filled by our simulations."""
+    from sim.judge import Judge, JudgeConfig
+
+    return Judge(JudgeConfig(env, **settings), contract, streams)
 
 
 def _overview() -> str:

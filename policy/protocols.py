@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -72,6 +73,34 @@ class Evaluate(Protocol):
         ...
 
 
+class Judge(Evaluate, Protocol):
+    """Judges with something that has to be let go of."""
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+class MakeJudge(Protocol):
+    """Makes what tries a policy in simulation; `sim.judge.Judge` is one."""
+
+    def __call__(
+        self,
+        env: str,
+        *,
+        contract: Path,
+        streams: Sequence[str],
+        episodes: int,
+        seed: int,
+        horizon: int,
+        films: Path | None,
+        camera: str,
+    ) -> Judge:
+        """A judge on `episodes` evaluation goals; `contract` is a file, `streams` what the policy reads,
+        `films` a folder."""
+        ...
+
+
 class PolicyLearner(Learner[Transitions], Protocol):
     """A learner that has a policy to export."""
 
@@ -115,7 +144,9 @@ __all__ = [
     "AlgorithmConfig",
     "Env",
     "Evaluate",
+    "Judge",
     "MakeEnv",
+    "MakeJudge",
     "Observation",
     "PolicyLearner",
     "RewardFn",

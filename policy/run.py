@@ -5,6 +5,7 @@
 <run>/contract.yaml    the robot contract of the data
 <run>/tower.safetensors  the weights of the frozen tower, where there is one
 <run>/metrics.jsonl, tensorboard/, checkpoints/
+<run>/films/           a film of every evaluation's first rollout, where rollouts are filmed
 """
 
 from __future__ import annotations
@@ -40,10 +41,11 @@ from policy.normalise import ActionRange, Normaliser
 from policy.observations import ObservationSpace
 from policy.precision import Precision
 from policy.protocols import PolicyLearner
-from policy.settings import differences, from_json, to_json
+from policy.settings import differences, from_json, require, to_json
 from policy.towers import Tower, TowerConfig, tower_sha256
 from policy.training import FINAL, LoopConfig
 
+FILMS = "films"
 CONFIG_FILE, DATA_FILE, CONTRACT_FILE = "config.json", "data.json", "contract.yaml"
 TOWER_FILE = "tower.safetensors"
 
@@ -65,6 +67,29 @@ Algorithm = (
 
 
 @dataclass(frozen=True)
+class RolloutsConfig:
+    """Rollouts in simulation while training, logged as `evaluate/success` and `evaluate/return`."""
+
+    env: str = ""
+    """Environment, such as metaworld/drawer-open-v3. Empty: no rollouts."""
+    episodes: int = 10
+    """Goals per evaluation, the same each time, of the evaluation split."""
+    seed: int = 0
+    """Seed of the goals."""
+    horizon: int = 150
+    """Steps per episode."""
+    video: bool = False
+    """Film the first goal of every evaluation into RUN/films."""
+    camera: str = ""
+    """Camera of the film. Empty: the contract's first one, else corner2, else the environment's first."""
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "horizon"):
+            require(getattr(self, name) >= 1, f"rollouts.{name}", getattr(self, name), "give 1 or more")
+        require(self.seed >= 0, "rollouts.seed", self.seed, "give 0 or more")
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """Learn a policy offline from prepared files. A run that was stopped goes on where it stood."""
 
@@ -78,6 +103,9 @@ class TrainConfig:
     """Transitions per gradient step."""
     seed: int = 0
     """Seed of the weights, the batches and everything else that is random."""
+    seeds: tuple[int, ...] = ()
+    """Several seeds in the place of `seed`, one run after the other in RUN/seed-N, summed up in
+    RUN/seeds.json."""
     num_threads: int = 2
     """CPU threads. The result is the same, bit for bit, for one seed and one thread count. Two runs side by
     side on two cores go best with one thread each."""
@@ -90,6 +118,8 @@ class TrainConfig:
     compiler; without one training goes on as it is, and says so."""
     cuda_graphs: bool = False
     """Record a gradient step of IQL or CQL once and launch it as one CUDA graph. Needs `--device cuda`."""
+    rollouts: RolloutsConfig = field(default_factory=RolloutsConfig)
+    """Tries in simulation at every evaluation, where an environment is named."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     """What turns pictures into features, where `data.streams` names a camera."""
     tower: TowerConfig = field(default_factory=TowerConfig)

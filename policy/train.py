@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,8 +34,10 @@ from policy.live import Live
 from policy.normalise import Normaliser
 from policy.pictures import PictureSampler
 from policy.prefetch import prefetched
-from policy.protocols import Evaluate, MakeEnv, PolicyLearner
+from policy.protocols import Evaluate, MakeEnv, MakeJudge, PolicyLearner
 from policy.run import (
+    CONTRACT_FILE,
+    FILMS,
     TrainConfig,
     build_graph,
     check_same_run,
@@ -43,6 +46,7 @@ from policy.run import (
     save_tower,
     write_run_files,
 )
+from policy.seeds import train_seeds
 from policy.settings import require
 from policy.towers import Tower, features, load_checkpoint, tower_sha256
 from policy.training import BatchSampler, LoopResult, TrainingInterrupted, run_loop
@@ -83,6 +87,15 @@ def train(
         "precision",
         config.precision,
         "GAIL's step takes second derivatives and compares small divergences; leave it at fp32",
+    )
+    require(
+        not config.seeds, "seeds", config.seeds, "this trains one run; `armchair train` takes several seeds"
+    )
+    require(
+        not config.rollouts.env or evaluate is not None,
+        "rollouts.env",
+        config.rollouts.env,
+        "rollouts are made by `armchair train`; who calls `train` gives `evaluate`",
     )
     device = _device(config.device)
     data = load_run_data(config)
@@ -208,8 +221,44 @@ def _sampler(config: TrainConfig, data: OfflineData, rows: Transitions) -> Batch
     )
 
 
-def main(config: TrainConfig, *, make_env: MakeEnv | None = None) -> int:
-    """Train with a progress bar, and say what came out; `make_env` as in `train`."""
+def main(config: TrainConfig, *, make_env: MakeEnv | None = None, make_judge: MakeJudge | None = None) -> int:
+    """Train with a progress bar, and say what came out; of several seeds as JSON on the last line.
+
+    `make_env` as in `train`; `make_judge` makes the rollouts that `config.rollouts` asks for.
+    """
+
+    def train_one(one: TrainConfig) -> LoopResult:
+        with _judge(one, make_judge) as evaluate:
+            return _train_with_bar(one, evaluate, make_env)
+
+    if config.seeds:
+        print(json.dumps(train_seeds(config, train_one)))
+        return 0
+    train_one(config)
+    return 0
+
+
+@contextmanager
+def _judge(config: TrainConfig, make_judge: MakeJudge | None) -> Iterator[Evaluate | None]:
+    wanted = config.rollouts
+    if not wanted.env or make_judge is None:
+        yield None
+        return
+    judge = make_judge(
+        wanted.env,
+        contract=config.run / CONTRACT_FILE,
+        streams=config.data.streams,
+        episodes=wanted.episodes,
+        seed=wanted.seed,
+        horizon=wanted.horizon,
+        films=config.run / FILMS if wanted.video else None,
+        camera=wanted.camera,
+    )
+    with closing(judge):
+        yield judge
+
+
+def _train_with_bar(config: TrainConfig, evaluate: Evaluate | None, make_env: MakeEnv | None) -> LoopResult:
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -223,6 +272,7 @@ def main(config: TrainConfig, *, make_env: MakeEnv | None = None) -> int:
             task = bar.add_task(f"train {config.algo.name}", total=config.loop.steps)
             result = train(
                 config,
+                evaluate=evaluate,
                 make_env=make_env,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
                 warn=lambda text: console.print(text, style="yellow", markup=False, soft_wrap=True),
@@ -240,7 +290,7 @@ def main(config: TrainConfig, *, make_env: MakeEnv | None = None) -> int:
         done += f", taken up at {result.resumed_from}"
     speed = f"{result.seconds:.1f} s, {result.steps_per_s:.0f} steps/s"
     out.print(f"{done}, {speed} -> {result.checkpoint}", soft_wrap=True)
-    return 0
+    return result
 
 
 def _device(name: str) -> torch.device:
