@@ -29,6 +29,7 @@ from policy.accelerate import Acceleration, Reduced, accelerate
 from policy.algorithms.gail import GAIL
 from policy.checkpoint import Checkpoints
 from policy.data import OfflineData, load_data
+from policy.diagnosis.probe import PREFIX, evenly, probe
 from policy.graph import PolicyGraph
 from policy.live import Live
 from policy.normalise import Normaliser
@@ -119,8 +120,14 @@ def train(
         if data.valid is not None:
             held_out = _thin(data.valid).to(device).scaled(graph.normaliser, graph.action_range)
 
+        looked_at = {"train": evenly(rows)} | ({} if held_out is None else {"valid": evenly(held_out)})
+
         def judge(step: int) -> Mapping[str, float]:
             figures = {} if held_out is None else _validate(learner, data, held_out)
+            for split, some in looked_at.items():
+                seen = some if data.pictures is None else data.pictures.observe(some)
+                found = probe(learner, seen, gradients=split == "train")
+                figures |= {f"{PREFIX}/{split}/{name}": value for name, value in found.items()}
             if evaluate is not None:
                 figures |= {f"evaluate/{name}": value for name, value in evaluate(step, graph.act).items()}
             return figures

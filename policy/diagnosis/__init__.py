@@ -1,0 +1,1 @@
+"""What a finished or running offline run says about itself, and what to do next."""
