@@ -46,6 +46,11 @@ VERBS = {
         "episodes.prepare", "PrepareConfig", "write one aligned training file (robomimic layout)"
     ),
     "train": Verb("policy.train", "TrainConfig", "learn a policy offline", in_simulation=True),
+    "diagnose": Verb(
+        "policy.diagnosis.main",
+        "DiagnoseConfig",
+        "overfitting? underfitting? which checkpoint, what next",
+    ),
     "export": Verb("policy.export", "ExportConfig", "export a checkpoint as an ONNX bundle"),
     "rollout": Verb("sim.rollout", "RolloutConfig", "evaluate a bundle in simulation, in process"),
     "sim": Verb("sim.verbs", "SimConfig", "simulated environments: list, show, render, collect, rollout"),

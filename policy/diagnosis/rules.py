@@ -91,12 +91,13 @@ class Finding:
     """What the rules looked at, by name."""
 
 
-def judge(rows: Sequence[Row], rules: Rules, *, implicit: bool) -> Finding:
+def judge(rows: Sequence[Row], rules: Rules, *, implicit: bool, floor: float | None = None) -> Finding:
     """The verdict over one run.
 
     Args:
         rows: its log, `policy.metrics.read_metrics`.
         implicit: the algorithm has no conservative term (IQL, ORIL).
+        floor: the lowest value that any policy can have; None where it is not known.
     """
     curve = next((c for c in (series(rows, n) for n in DATASET_Q) if len(c) >= rules.min_points), None)
     losses = _losses(rows, rules)
@@ -115,6 +116,14 @@ def judge(rows: Sequence[Row], rules: Rules, *, implicit: bool) -> Finding:
             "overfitting",
             f"dataset Q rises by {shape.rise:.3g} up to step {shape.peak_step} and then falls by "
             f"{shape.fall:.3g}, {_percent(shape.fall, shape.rise)} of its rise",
+            peak_step=shape.peak_step,
+            figures=figures,
+        )
+    if shape.falls and floor is not None and figures["q_last"] < floor - figures["q_least"]:
+        return Finding(
+            "overfitting",
+            f"dataset Q falls by {shape.fall:.3g} from step {shape.peak_step} on, to "
+            f"{figures['q_last']:.3g}: no policy can be worth less than {floor:.3g}",
             peak_step=shape.peak_step,
             figures=figures,
         )

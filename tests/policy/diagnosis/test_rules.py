@@ -50,6 +50,13 @@ def test_a_fall_from_the_first_point_on_is_not_decided() -> None:
     assert (found.verdict, found.missing) == ("undecided", "start")
 
 
+def test_a_fall_from_the_first_point_below_what_any_policy_is_worth_is_overfitting() -> None:
+    rows = log_of(lambda x: 0.5 - 8 * x)
+    found = judge(rows, RULES, implicit=False, floor=0.0)
+    assert (found.verdict, found.peak_step) == ("overfitting", 100)
+    assert judge(rows, RULES, implicit=False, floor=-100.0).verdict == "undecided"
+
+
 def test_few_points_are_too_short_to_say() -> None:
     found = verdict(log_of(hump(np.linspace(0, 1, 9))))
     assert (found.verdict, found.missing) == ("undecided", "points")

@@ -1,0 +1,120 @@
+"""The verb `diagnose`: what runs say about themselves, which checkpoint to take and what to run next."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+from rich.table import Table
+from rich.text import Text
+
+from episodes.errors import ConfigError
+from episodes.screen import print_table, progress_bar, screen
+from policy.diagnosis.auto import Budget, Outcome, run_workflow
+from policy.diagnosis.page import write_page
+from policy.diagnosis.reading import Diagnosis, as_json, diagnose, preferred
+from policy.diagnosis.rules import Rules
+from policy.run import TrainConfig
+from policy.settings import require
+
+COLOURS = {"sound": "green", "overfitting": "red", "underfitting": "yellow", "undecided": "dim"}
+
+
+@dataclass(frozen=True)
+class DiagnoseConfig:
+    """Overfitting, underfitting or sound? Which checkpoint, and what to train next; no robot is asked."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of runs that `armchair train` wrote (IQL, CQL, BRAC, ORIL). Of runs on the same data with the
+    same algorithm the largest critic is what underfitting is confirmed with."""
+    rules: Rules = field(default_factory=Rules)
+    """The numbers behind the verdict."""
+    auto: bool = False
+    """Train what is advised and diagnose again, until a run is sound or the budget is spent. The same command
+    goes on where it was stopped."""
+    budget_runs: int = 4
+    """--auto: runs to train at most."""
+    budget_steps: int = 100_000
+    """--auto: gradient steps at most, of all of them together."""
+    out: Path | None = None
+    """Folder of the page; FIRST RUN/diagnosis when left out."""
+    json: bool = False
+    """Print the figures as one JSON object and no table."""
+
+    def __post_init__(self) -> None:
+        require(bool(self.runs), "runs", "", "give the folder of a run")
+        Budget(self.budget_runs, self.budget_steps)
+
+
+def main(config: DiagnoseConfig) -> int:
+    """Diagnose, write the page, print a table and one JSON object on the last line."""
+    outcome = None
+    if config.auto:
+        if len(config.runs) != 1:
+            raise ConfigError(f"--auto starts from one run; {len(config.runs)} were given.")
+        budget = Budget(config.budget_runs, config.budget_steps)
+        outcome = run_workflow(config.runs[0], config.rules, budget, _train)
+        found = outcome.found
+    else:
+        found = diagnose(config.runs, config.rules)
+    page = write_page(config.out or config.runs[0] / "diagnosis", found, config.rules)
+    if not config.json:
+        _say(found, outcome)
+        print(f"page: {page}")
+    print(json.dumps(_summary(found, outcome, page)))
+    return 0
+
+
+def _train(config: TrainConfig, why: str) -> None:
+    from policy.train import train
+
+    screen(stderr=True).print(f"train {config.run}: {why}")
+    with progress_bar(f"train {config.run.name}") as report:
+        train(config, progress=report)
+
+
+def _say(found: Sequence[Diagnosis], outcome: Outcome | None) -> None:
+    console = screen()
+    table = Table("run", "algorithm", "steps", "verdict", "take", "at step", "on disk")
+    for each in found:
+        colour = COLOURS[each.finding.verdict]
+        table.add_row(
+            str(each.run),
+            each.config.algo.name,
+            f"{each.step} of {each.config.loop.steps}",
+            Text(each.finding.verdict, colour),
+            each.choice.name or "",
+            str(each.choice.step),
+            "yes" if each.choice.name else "no",
+        )
+    print_table(console, table)
+    for each in found:
+        console.print(f"{each.run}: {each.finding.because}.")
+        console.print(f"  checkpoint: {each.choice.note}.")
+        if (recover := each.recover()) is not None:
+            console.print(f"  to have it: {recover}")
+        for change in each.next[:1]:
+            console.print(f"  next, {change.why}:")
+        if (advised := each.next_command()) is not None:
+            console.print(f"    {advised}")
+    if len(found) > 1:
+        best = preferred(found)
+        console.print(f"take {best.run}, step {best.choice.step} ({best.finding.verdict}).")
+    if outcome is not None:
+        console.print(
+            f"{len(found) - 1} runs were trained, {outcome.steps} steps; it ended because {outcome.ended}."
+        )
+
+
+def _summary(found: Sequence[Diagnosis], outcome: Outcome | None, page: Path) -> dict[str, object]:
+    best = preferred(found)
+    auto = None if outcome is None else {"steps": outcome.steps, "ended": outcome.ended}
+    return {
+        "runs": [as_json(each) for each in found],
+        "take": {"run": str(best.run), "step": best.choice.step, "checkpoint": best.choice.name},
+        "auto": auto,
+        "page": str(page),
+    }
