@@ -93,6 +93,8 @@ class OfflineData:
     """(D,) of the training observations, without a floor."""
     sha256: str
     """Hash over all transitions and the contract's interface: the same data, however it is stored."""
+    episode_rows: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+    """Transitions of each episode that has any, in order, to train on and to validate on."""
     tower_sha256: str | None = None
     """Hash of the frozen tower whose features stand behind the vectors; None without one."""
 
@@ -170,7 +172,12 @@ def load_data(
         mean=observations.mean(axis=0, dtype=np.float64),
         std=observations.std(axis=0, dtype=np.float64),
         sha256=_hash(contract, pictures, transitions, held_out),
+        episode_rows=(_lengths(train), _lengths(valid)),
     )
+
+
+def _lengths(demos: Sequence[Demo]) -> tuple[int, ...]:
+    return tuple(len(demo) for demo in demos if len(demo))
 
 
 def _pictures(parts: Sequence[Prepared]) -> tuple[Pictures | None, list[int]]:

@@ -17,6 +17,8 @@ from policy.diagnosis.auto import Budget, Outcome, run_workflow
 from policy.diagnosis.page import write_page
 from policy.diagnosis.reading import Diagnosis, as_json, diagnose, preferred
 from policy.diagnosis.rules import Rules
+from policy.diagnosis.valuing import ValueConfig, Valued, section, share_best, value_runs
+from policy.diagnosis.valuing import as_json as values_as_json
 from policy.run import TrainConfig
 from policy.settings import require
 
@@ -39,6 +41,10 @@ class DiagnoseConfig:
     """--auto: runs to train at most."""
     budget_steps: int = 100_000
     """--auto: gradient steps at most, of all of them together."""
+    fqe: bool = False
+    """Value checkpoints by fitted Q evaluation and rank them; half a minute and more for each."""
+    fqe_with: ValueConfig = field(default_factory=ValueConfig)
+    """--fqe: how."""
     out: Path | None = None
     """Folder of the page; FIRST RUN/diagnosis when left out."""
     json: bool = False
@@ -60,11 +66,17 @@ def main(config: DiagnoseConfig) -> int:
         found = outcome.found
     else:
         found = diagnose(config.runs, config.rules)
-    page = write_page(config.out or config.runs[0] / "diagnosis", found, config.rules)
+    valued: list[Valued] = []
+    if config.fqe:
+        with progress_bar("fitted Q evaluation") as report:
+            valued = value_runs(found, config.fqe_with, progress=report)
+    out = config.out or config.runs[0] / "diagnosis"
+    page = write_page(out, found, config.rules, section(valued))
     if not config.json:
         _say(found, outcome)
+        _rank(valued)
         print(f"page: {page}")
-    print(json.dumps(_summary(found, outcome, page)))
+    print(json.dumps(_summary(found, outcome, page) | {"fqe": values_as_json(valued)}))
     return 0
 
 
@@ -107,6 +119,19 @@ def _say(found: Sequence[Diagnosis], outcome: Outcome | None) -> None:
         console.print(
             f"{len(found) - 1} runs were trained, {outcome.steps} steps; it ended because {outcome.ended}."
         )
+
+
+def _rank(valued: Sequence[Valued]) -> None:
+    if not valued:
+        return
+    table = Table("run", "checkpoint", "discounted return", "interval", "best in draws", "on")
+    for each, share in zip(valued, share_best(valued), strict=True):
+        found = each.estimate
+        interval = f"{found.low:.3f} to {found.high:.3f}"
+        table.add_row(
+            each.run, each.checkpoint, f"{found.value:.3f}", interval, f"{100 * share:.0f} %", each.basis
+        )
+    print_table(screen(), table)
 
 
 def _summary(found: Sequence[Diagnosis], outcome: Outcome | None, page: Path) -> dict[str, object]:

@@ -39,7 +39,8 @@ pre { background: #f0f3f6; border-radius: 6px; padding: 8px 12px; white-space: p
 READING = """
 <h2>How to read the curves</h2><section><ul>
 <li><b>Average dataset Q</b> rises and then falls: the critic has learned the data by heart; take the
-checkpoint at the peak, never a later one, and regularise. Its absolute height says nothing.</li>
+checkpoint at the peak, never a later one, and regularise. Its height alone says
+nothing, unless it is below what any policy can be worth.</li>
 <li><b>TD error</b> and <b>conservative term</b> stay high while dataset Q does not fall: the model is too
 small or too strongly regularised. A larger model has to lower them, else it is the data's own noise.</li>
 <li><b>Held out</b> far from training: the critic knows the training rows rather than the task.</li>

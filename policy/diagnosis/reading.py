@@ -90,7 +90,7 @@ def read_run(run: Path, rules: Rules) -> Diagnosis:
             f"{run}: behaviour cloning has no Q, and the diagnosis reads Q. Look at valid/loss_policy in "
             f"{run / METRICS_FILE}: where it rises, train fewer --steps, or with --algo.dropout 0.1."
         )
-    data = _data(run)
+    data = read_facts(run)
     rows = read_metrics(run / METRICS_FILE)
     checkpoints = Checkpoints(run / "checkpoints", 0)
     names = checkpoints.names()
@@ -161,7 +161,7 @@ def as_json(each: Diagnosis) -> dict[str, Any]:
 
 
 def _advised(each: Diagnosis, finding: Finding, rules: Rules) -> Diagnosis:
-    pictures = bool(_data(each.run).get("cameras"))
+    pictures = bool(read_facts(each.run).get("cameras"))
     advised = tuple(changes(finding, each.config, rules, pictures=pictures))
     return replace(each, finding=finding, next=advised)
 
@@ -180,7 +180,12 @@ def _compared(each: Diagnosis, found: Sequence[Diagnosis], rules: Rules) -> Diag
     return _advised(each, compared(each.finding, largest.finding, rules), rules)
 
 
-def _data(run: Path) -> dict[str, Any]:
+def read_facts(run: Path) -> dict[str, Any]:
+    """What a run wrote of its data (`policy.run.write_run_files`).
+
+    Raises:
+        DatasetError: it cannot be read.
+    """
     try:
         content = json.loads((run / DATA_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
