@@ -64,7 +64,7 @@ TASKS: dict[TaskName, Task] = {
         horizon=80,
         steps=5_000,
     ),
-    "soccer": Task(Path("launch/contracts/sawyer_sim_soccer.yaml")),
+    "soccer": Task(Path("launch/contracts/sawyer_sim_soccer.yaml"), steps=5_000),
 }
 
 
