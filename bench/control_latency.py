@@ -14,12 +14,14 @@ malloc, which shows what of the difference is theirs.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.control_camera import DISTINCT
 from bench.control_loop import PERIOD_NS, PRIORITY, WARM_UP_S
 from bench.control_stand import Stand
 from episodes.errors import StackError
@@ -100,7 +102,24 @@ def latency_figures(stand: Stand, seconds: float, repeats: int) -> dict[str, flo
     figures |= _percentiles("chunk_to_command", (mine["done_ns"] - mine["taken_ns"]) / 1e6)
     within = (mine["done_ns"] - mine["taken_ns"]) <= PERIOD_NS
     figures["commands_within_a_period_of_their_chunk"] = float(within.mean())
+    figures["picture_copy_p50_ms"] = picture_copy_ms()
     return figures
+
+
+def picture_copy_ms(rate_hz: float = 30.0, count: int = 60) -> float:
+    """How long this machine takes to copy one picture of the bench, at the camera's rate (median, ms).
+
+    A picture is copied about six times from camera to network: so much of it is the memory's.
+    """
+    pictures = np.random.default_rng(0).integers(0, 256, (DISTINCT, 480, 640, 3), dtype=np.uint8)
+    target = np.empty_like(pictures[0])
+    taken = []
+    for k in range(count):
+        time.sleep(1 / rate_hz)
+        before_ns = time.monotonic_ns()
+        np.copyto(target, pictures[k % DISTINCT])
+        taken.append(time.monotonic_ns() - before_ns)
+    return float(np.median(taken) / 1e6)
 
 
 def _joined(runs: list[Columns]) -> Columns:
