@@ -78,10 +78,7 @@ def clip_rewards(
             rows=frames.judged,
             progress=progress,
         )
-    rewards = np.zeros(len(frames), np.float32)
-    rewards[frames.judged] = goal.rewards(features)
-    if config.doubled:
-        rewards[frames.judged] = 2 * rewards[frames.judged] - 1
+    similarity = goal.rewards(features)
     basis: dict[str, object] = {
         "encoder": encoders[0].identity,
         "targets": list(config.targets),
@@ -92,7 +89,7 @@ def clip_rewards(
     }
     if relaxed:
         basis["relaxed"] = list(relaxed)
-    return Rewarded(rewards, basis)
+    return Rewarded(frames.of_judged(2 * similarity - 1 if config.doubled else similarity), basis)
 
 
 def prompt_goal(

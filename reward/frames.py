@@ -60,6 +60,12 @@ class Frames:
         """Rows that belong to a transition: all but the first of each episode."""
         return np.setdiff1d(np.arange(len(self)), self.starts[:-1])
 
+    def of_judged(self, values: NDArray[np.floating]) -> NDArray[np.float32]:
+        """(rows,) rewards from those of the judged rows; 0 in the others, which belong to no transition."""
+        rewards = np.zeros(len(self), np.float32)
+        rewards[self.judged] = values
+        return rewards
+
     @functools.cached_property
     def task_by_episode(self) -> dict[str, str]:
         """Task of each episode by its id."""

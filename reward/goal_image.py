@@ -120,10 +120,9 @@ def goal_image_rewards(
         features = embed(images, encoders, batch=batch, cache=cache, rows=frames.judged, progress=progress)
     sides = [wanted] if config.to == "mean" else [goal[None] for goal in wanted]
     targets = [goal_baseline(side, unwanted, config.alpha) for side in sides]
-    rewards = np.zeros(len(frames), np.float32)
-    rewards[frames.judged] = np.max([target.rewards(features) for target in targets], axis=0)
+    nearest = np.max([target.rewards(features) for target in targets], axis=0)
     return Rewarded(
-        rewards,
+        frames.of_judged(nearest),
         {
             "encoder": encoders[0].identity,
             "goals": list(config.goals),

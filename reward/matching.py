@@ -150,11 +150,9 @@ def matching_rewards(
             rows=frames.judged,
             progress=progress,
         )
-    rewards = np.zeros(len(frames), np.float32)
     mean = scores.mean(axis=1)
-    rewards[frames.judged] = 2 * mean - 1 if config.doubled else mean
     basis: dict[str, object] = {"model": matchers[0].identity, "doubled": config.doubled}
-    return Rewarded(rewards, basis)
+    return Rewarded(frames.of_judged(2 * mean - 1 if config.doubled else mean), basis)
 
 
 def load_matchers(config: MatchingConfig) -> Sequence[Matcher]:
