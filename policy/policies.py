@@ -38,39 +38,6 @@ def squash_log_slope(u: Tensor) -> Tensor:
     return 2.0 * (math.log(2.0) - u - nn.functional.softplus(-2.0 * u))
 
 
-class GaussianPolicy(nn.Module):
-    """π(a|s) = N(tanh(MLP(s)), σ²) with one learned σ per action entry, the same in every state.
-
-    The mean lies in [-1, 1]; the density is that of the plain Gaussian, without a change of variables.
-    """
-
-    def __init__(
-        self,
-        observation: int | ObservationSpace,
-        action_dim: int,
-        hidden: Sequence[int],
-        *,
-        dropout: float = 0.0,
-        layer_norm: bool = False,
-    ) -> None:
-        super().__init__()
-        self.eyes = Eyes(observation)
-        self.mean = MLP(self.eyes.out_dim, hidden, action_dim, dropout=dropout, layer_norm=layer_norm)
-        self.log_std = nn.Parameter(torch.zeros(action_dim))
-
-    def forward(self, seen: Seen) -> Tensor:
-        """The mean (B, action_dim), which is the action at deployment."""
-        return self.mean(self.eyes(seen)).tanh()
-
-    def entry_losses(self, seen: Seen, actions: Tensor) -> Tensor:
-        """−log π of each entry, (B, action_dim)."""
-        return normal_loss(actions, self(seen), self.log_std.clamp(LOG_STD_MIN, LOG_STD_MAX))
-
-    def imitation_loss(self, seen: Seen, actions: Tensor) -> Tensor:
-        """−log π(a|s) of each row, shape (B,)."""
-        return self.entry_losses(seen, actions).sum(dim=-1)
-
-
 class DeterministicPolicy(nn.Module):
     """a = tanh(MLP(s)), imitated by squared error."""
 
@@ -96,8 +63,32 @@ class DeterministicPolicy(nn.Module):
         return (self(seen) - actions).square()
 
     def imitation_loss(self, seen: Seen, actions: Tensor) -> Tensor:
-        """‖π(s) − a‖² of each row, shape (B,)."""
+        """‖π(s) − a‖² of each row, shape (B,): the sum of its entries."""
         return self.entry_losses(seen, actions).sum(dim=-1)
+
+
+class GaussianPolicy(DeterministicPolicy):
+    """π(a|s) = N(tanh(MLP(s)), σ²) with one learned σ per action entry, the same in every state.
+
+    The mean lies in [-1, 1], and is the action at deployment; the density is that of the plain Gaussian,
+    without a change of variables.
+    """
+
+    def __init__(
+        self,
+        observation: int | ObservationSpace,
+        action_dim: int,
+        hidden: Sequence[int],
+        *,
+        dropout: float = 0.0,
+        layer_norm: bool = False,
+    ) -> None:
+        super().__init__(observation, action_dim, hidden, dropout=dropout, layer_norm=layer_norm)
+        self.log_std = nn.Parameter(torch.zeros(action_dim))
+
+    def entry_losses(self, seen: Seen, actions: Tensor) -> Tensor:
+        """−log π of each entry, (B, action_dim); their sum over a row is −log π(a|s)."""
+        return normal_loss(actions, self(seen), self.log_std.clamp(LOG_STD_MIN, LOG_STD_MAX))
 
 
 class TanhGaussianPolicy(nn.Module):
