@@ -242,6 +242,52 @@ def test_the_penalties_of_brac_stand_in_target_and_policy_loss(
     torch.testing.assert_close(learner.actor_loss(data)[0], expected)
 
 
+@pytest.mark.parametrize("entropy", ["beta", "learned"])
+@pytest.mark.parametrize("policy_penalty", [True, False])
+def test_a_brac_policy_step_has_the_gradient_of_the_written_out_loss(policy_penalty, entropy) -> None:
+    """α log π − β log π_β − min Q at reparametrised actions, with densities by torch.distributions; without
+    the penalty the entropy's term is left where α is learned, and nothing where it is β."""
+    torch.manual_seed(0)
+    config = BRACConfig(hidden=(8,), beta=0.7, entropy=entropy, policy_penalty=policy_penalty)
+    learner = config.build(3, 2, CPU)
+    learner.log_alpha.data.fill_(math.log(0.3))
+    networks = (learner.policy, learner.behaviour, learner.q)
+    for network in networks:
+        network.double()
+        for parameter in network.parameters():
+            parameter.data.normal_(std=0.15)
+    s = torch.randn(12, 3).double()
+    data = batch()._replace(observations=s)
+
+    def density(policy: TanhGaussianPolicy) -> torch.distributions.Distribution:
+        mean, log_std = policy.mean(s).chunk(2, dim=-1)
+        squash = torch.distributions.TanhTransform(cache_size=1)
+        normal = torch.distributions.Normal(mean, log_std.exp())
+        return torch.distributions.TransformedDistribution(normal, [squash])
+
+    mean, log_std = learner.policy.mean(s).chunk(2, dim=-1)
+    torch.manual_seed(3)
+    actions = (mean + log_std.exp() * torch.randn_like(mean)).tanh()
+    log_prob, log_behaviour = (
+        density(p).log_prob(actions).sum(dim=-1) for p in (learner.policy, learner.behaviour)
+    )
+    alpha = {"beta": 0.7 if policy_penalty else 0.0, "learned": 0.3}[entropy]
+    value = torch.minimum(*learner.q(s, actions))
+    expected = (alpha * log_prob - (0.7 if policy_penalty else 0.0) * log_behaviour - value).mean()
+    torch.manual_seed(3)
+    loss, loss_alpha, _ = learner.actor_loss(data)
+    torch.testing.assert_close(loss.item(), expected.item(), rtol=1e-6, atol=0)
+    parameters = list(learner.policy.parameters())
+    for mine, theirs in zip(
+        torch.autograd.grad(loss, parameters, retain_graph=True),
+        torch.autograd.grad(expected, parameters),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-7)
+    slope = torch.autograd.grad(loss_alpha, learner.log_alpha)[0].item()
+    assert slope == pytest.approx(-(log_prob.mean().item() - 2.0))
+
+
 def test_brac_trains_the_behaviour_first_and_starts_as_its_copy() -> None:
     torch.manual_seed(0)
     learner = BRACConfig(hidden=(8,), behaviour_steps=3).build(3, 2, CPU)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from episodes.errors import ConfigError
-from policy.algorithms.gail import GAILConfig, discriminator_loss, imitation_reward, surrogate
+from policy.algorithms.gail import GAILConfig, _Round, discriminator_loss, imitation_reward, surrogate
 from policy.live import Episode
 from policy.metrics import read_metrics
 from policy.train import train
@@ -73,6 +73,41 @@ def test_a_trust_region_step_is_the_natural_gradient_and_keeps_its_bound() -> No
     torch.testing.assert_close(theta.detach() - old, expected)
     assert moved.item() == pytest.approx(0.5 * expected.square().sum().item())
     assert moved <= 0.02
+
+
+def test_gails_step_is_along_the_natural_gradient_of_its_explicit_fisher_matrix() -> None:
+    """For N(tanh(W s + b), σ²) the Fisher matrix is E[JᵀJ/σ²] in W and b, J the mean's Jacobian, 2 in each
+    log σ. A bound so small that curvature does not matter leaves the direction (F + cI)⁻¹ g."""
+    torch.manual_seed(0)
+    bound = TrustRegion(max_kl=1e-9, damping=0.3, iterations=40)
+    learner = GAILConfig(hidden=(), trust_region=bound, entropy=0.2).build(2, 1, CPU)
+    learner.policy.double()
+    s, a = torch.randn(30, 2).double(), torch.randn(30, 1).double()
+    scaled = torch.randn(30).double()
+    x = np.concatenate((s.numpy(), np.ones((30, 1))), axis=1)
+    parameters = dict(learner.policy.named_parameters())
+    weights = np.append(parameters["mean.0.weight"].detach(), parameters["mean.0.bias"].detach())
+    log_std = parameters["log_std"].item()
+    mean = np.tanh(x @ weights)
+    jacobian = (1 - mean**2)[:, None] * x
+    error, variance = a[:, 0].numpy() - mean, np.exp(2 * log_std)
+    fisher = np.zeros((4, 4))
+    fisher[:3, :3] = jacobian.T @ jacobian / 30 / variance
+    fisher[3, 3] = 2.0
+    gradient = np.append(
+        ((scaled.numpy() * error / variance)[:, None] * jacobian).mean(axis=0),
+        (scaled.numpy() * (error**2 / variance - 1)).mean() + 0.2,
+    )
+    direction = np.linalg.solve(fisher + 0.3 * np.eye(4), gradient)
+    metrics = learner._improve(_Round(s, a, s, scaled, scaled, {}))
+    after = np.concatenate([
+        parameters["mean.0.weight"].detach().ravel(), parameters["mean.0.bias"].detach(),
+        parameters["log_std"].detach(),
+    ])  # fmt: skip
+    moved = after - np.append(weights, log_std)
+    assert metrics["step_taken"] == 1
+    length = np.sqrt(2e-9 / (direction @ (fisher + 0.3 * np.eye(4)) @ direction))
+    np.testing.assert_allclose(moved, length * direction, rtol=1e-4, atol=1e-10)
 
 
 def test_a_step_that_does_not_help_is_halved_and_at_last_not_taken() -> None:
