@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from episodes.errors import ConfigError, DatasetError, LabelError
 from reward.acquisition import BY_FEATURES, BY_REWARD, Features, Selection, pixel_features, select_pairs
 from reward.ballots import Unsure, VoteConfig, label_of, read_back
-from reward.clients.protocol import Judge, Kind, identity
+from reward.clients.protocol import Judge, JudgeIdentity, Kind, identity
 from reward.frames import Frames
 from reward.pairs import LabelledPairs, Pairs, uniform_pairs
-from reward.records import Ballot, DrawnPair, answer_key
+from reward.records import Ballot, DrawnPair, answer_key, present
 from reward.scores import LabelledScores, targets
 from reward.showing import Showing
 from reward.store import LabelStore
@@ -126,9 +126,18 @@ def draw_pairs(
         settings["kind"] = kind.value
     if show.config.frames > 1 or show.config.cameras or show.config.crop != "none":
         settings["show"] = asdict(show.config)
-    draw = f"{config.selection}-{config.pairs}-{_fingerprint(settings)}"
-    found = store.draw(labels, draw)
+    plain = f"{config.selection}-{config.pairs}-{_fingerprint(settings)}"
+    draw, found = plain, None
+    if show.named:
+        settings["stream"] = show.named
+        draw = f"{config.selection}-{config.pairs}-{_fingerprint(settings)}"
+        # Draws of older stores do not say of which stream they are, but their keys are made of its pictures.
+        older = store.draw(labels, plain)
+        found = older if older is not None and _is_shown(store, show, who, older) else None
+    found = found or store.draw(labels, draw)
     if found is None:
+        if show.stream:
+            settings["stream"] = show.stream
         drawn = store.drawn(labels)
         rows = (
             _select(show, config, rewards, None if config.space == "pixels" else features, drawn)
@@ -149,6 +158,18 @@ def draw_pairs(
     return found
 
 
+def _is_shown(store: LabelStore, show: Showing, who: JudgeIdentity, pairs: Sequence[DrawnPair]) -> bool:
+    """Whether the pictures of a draw are those of `show`, by its first pair whose frames are there."""
+    for pair in pairs:
+        if not show.frames.has(pair.first, pair.second):
+            continue
+        ballot = pair.ballots[0]
+        pictures = show.question(pair, ballot).digests
+        said = store.rows("SELECT first_sha256, second_sha256 FROM answers WHERE key=?", (ballot.key,))
+        return pictures in said if said else ballot.key == answer_key(*pictures, who, ballot.vote)
+    return False
+
+
 def labelled_pairs(
     store: LabelStore,
     pairs: Sequence[DrawnPair],
@@ -156,9 +177,9 @@ def labelled_pairs(
     held_out: float,
     unsure: Unsure = "drop",
 ) -> LabelledPairs:
-    """Those of `pairs` that have a label; where a person overruled the judge, theirs counts. Which are held
-    out depends on the key of the first ballot alone."""
-    both = [pair for pair in pairs if pair.second is not None]
+    """Those of `pairs` that have a label and whose frames are there; where a person overruled the judge,
+    theirs counts. Which are held out depends on the key of the first ballot alone."""
+    both = [pair for pair in present(pairs, frames) if pair.second is not None]
     outcomes = store.outcomes({ballot.key for pair in both for ballot in pair.counted})
     kept = []
     for pair in both:
@@ -195,13 +216,13 @@ def question_of(store: LabelStore, labels: str) -> Kind:
 def labelled_scores(
     store: LabelStore, pairs: Sequence[DrawnPair], frames: Frames, kind: Kind, held_out: float
 ) -> LabelledScores:
-    """Those of the single frames in `pairs` that have a value, as targets of a regression; which are held
-    out depends on the key of the answer alone.
+    """Those of the single frames in `pairs` that are there and have a value, as targets of a regression;
+    which are held out depends on the key of the answer alone.
 
     Raises:
         LabelError: a value is out of the range of its question.
     """
-    single = {frames.row(pair.first): pair.key for pair in pairs if pair.second is None}
+    single = {frames.row(pair.first): pair.key for pair in present(pairs, frames) if pair.second is None}
     rows, values = rated_frames(store, pairs, frames)
     kept_out = [int(single[row][:8], 16) < held_out * 2**32 for row in rows.tolist()]
     return LabelledScores(rows, targets(values, kind), np.array(kept_out, np.bool_))
@@ -210,8 +231,9 @@ def labelled_scores(
 def rated_frames(
     store: LabelStore, pairs: Sequence[DrawnPair], frames: Frames
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """(n,) rows of single frames with a value, and the values, (n,), the mean over their votes."""
-    single = [pair for pair in pairs if pair.second is None]
+    """(n,) rows of single frames with a value, and the values, (n,), the mean over their votes; frames that
+    the dataset does not have are left out."""
+    single = [pair for pair in present(pairs, frames) if pair.second is None]
     values = store.values({ballot.key for pair in single for ballot in pair.counted})
     rows, found = [], []
     for pair in single:
@@ -230,8 +252,13 @@ def _select(
     drawn_before: Sequence[DrawnPair],
 ) -> Pairs:
     row, judged = show.frames.row, show.judged
-    taken = [(row(pair.first), row(pair.second)) for pair in drawn_before if pair.second is not None]
-    generator = np.random.default_rng([config.seed, config.pairs, len(taken)])
+    before = [pair for pair in drawn_before if pair.second is not None]
+    taken = [
+        (row(pair.first), row(pair.second))
+        for pair in present(before, show.frames)
+        if pair.second is not None
+    ]
+    generator = np.random.default_rng([config.seed, config.pairs, len(before)])
     selected = 0 if config.selection == "uniform" else round(config.share * config.pairs)
     same = alike(show, config.difference)
     drawn = uniform_pairs(judged, config.pairs - selected, generator, same=same, taken=taken)
@@ -275,14 +302,15 @@ def _select_single(show: Showing, config: DrawConfig, drawn_before: Sequence[Dra
         raise ConfigError(
             f"--selection {config.selection} chooses pairs; questions about one picture are drawn uniformly."
         )
-    taken = [show.frames.row(pair.first) for pair in drawn_before if pair.second is None]
+    before = [pair for pair in drawn_before if pair.second is None]
+    taken = [show.frames.row(pair.first) for pair in present(before, show.frames)]
     rows = np.setdiff1d(show.judged, np.array(taken, np.int64))
     if len(rows) < config.pairs:
         raise DatasetError(
             f"only {len(rows)} frames were not asked about yet, not {config.pairs}: ask about fewer "
             "(--pairs), or collect more episodes."
         )
-    generator = np.random.default_rng([config.seed, config.pairs, len(taken)])
+    generator = np.random.default_rng([config.seed, config.pairs, len(before)])
     return generator.choice(rows, config.pairs, replace=False)[:, None]
 
 

@@ -249,7 +249,8 @@ def _is_store(path: Path) -> bool:
 
 def _read_store(path: Path) -> tuple[list[StoredAnswer], list[Draw]]:
     try:
-        with LabelStore(path) as store:
+        # Somebody else's file: it is neither written to nor brought to this version.
+        with LabelStore(path, copied=True) as store:
             return list(stored_answers(store)), list(stored_draws(store))
     except sqlite3.Error as error:
         raise LabelError(f"{path}: the label store cannot be read ({error}).") from error

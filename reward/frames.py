@@ -79,6 +79,16 @@ class Frames:
         """Rows of the transitions of an episode, so frames 1..T."""
         return slice(int(self.starts[number]) + 1, int(self.starts[number + 1]))
 
+    def has(self, *frames: FrameId | None) -> bool:
+        """Whether the dataset has all of these frames; None stands for no frame."""
+        for frame in frames:
+            if frame is None:
+                continue
+            number = self._numbers.get(frame.episode_id)
+            if number is None or not 0 <= frame.index < self.starts[number + 1] - self.starts[number]:
+                return False
+        return True
+
     def row(self, frame: FrameId) -> int:
         """Row of a frame.
 
@@ -93,7 +103,7 @@ class Frames:
         if not 0 <= frame.index < length:
             raise DatasetError(
                 f"frame {frame.index} of episode {frame.episode_id!r} was labelled, but the episode has "
-                f"{length} frames: it was replaced since. Remove labels.sqlite or restore the episode."
+                f"{length} frames: it was replaced since. Restore the episode."
             )
         return int(self.starts[number]) + frame.index
 
@@ -142,6 +152,14 @@ def image_stream(dataset: Dataset, wanted: str = "") -> str:
         return contract.reference if contract.reference in images else images[0]
     shown = ", ".join(images) or "none: record with a contract that has a camera"
     raise DatasetError(f"{dataset.path}: give --stream, the image stream to judge. There are: {shown}.")
+
+
+def named_stream(dataset: Dataset, stream: str) -> str:
+    """`stream` where it has to be named, empty where it is the one that is judged when none is named."""
+    try:
+        return "" if image_stream(dataset) == stream else stream
+    except DatasetError:
+        return stream
 
 
 def load_frames(

@@ -56,7 +56,12 @@ class JudgeConfig:
 
 
 def make_judge(
-    config: JudgeConfig, dataset: Dataset, *, layout: str = "", votes: VoteConfig | None = None
+    config: JudgeConfig,
+    dataset: Dataset,
+    *,
+    layout: str = "",
+    votes: VoteConfig | None = None,
+    asks: bool = True,
 ) -> Judge:
     """The judge that `config` names.
 
@@ -65,6 +70,7 @@ def make_judge(
         dataset: its task has a goal.
         layout: how pictures are composed, for the judge.
         votes: how often it is asked the same.
+        asks: False for a judge that only says what it would take: it needs no key.
 
     Raises:
         ConfigError: no goal is given, and none is known for the dataset's task; or votes that would all
@@ -84,11 +90,12 @@ def make_judge(
             "so, or --swap alone."
         )
     task = Task(config.goal or known_goal(dataset), config.kind, layout)
+    key = None if asks else "none"
     if config.judge == "openai":
-        return openai_judge(config.openai, task, config.vlm, config.send)
+        return openai_judge(config.openai, task, config.vlm, config.send, key=key)
     if config.judge == "gemini-legacy":
-        return gemini_legacy_judge(config.gemini_legacy, task, config.vlm, config.send)
-    return gemini_judge(config.gemini, task, config.vlm, config.send)
+        return gemini_legacy_judge(config.gemini_legacy, task, config.vlm, config.send, key=key)
+    return gemini_judge(config.gemini, task, config.vlm, config.send, key=key)
 
 
 def label_set_name(wanted: str, judge: Judge, kind: Kind = Kind.PREFERENCE) -> str:

@@ -22,7 +22,7 @@ from reward.drawing import DrawConfig, draw_pairs
 from reward.frames import image_stream
 from reward.judging import JudgeConfig, label_set_name, make_judge
 from reward.outliving import run_outliving
-from reward.records import Budget, DrawnPair
+from reward.records import Budget, DrawnPair, left_out_note, present
 from reward.showing import ShowConfig, Showing, load_showing
 from reward.store import FILE, LabelStore
 
@@ -55,7 +55,8 @@ class LabelConfig:
     budget: Budget = field(default_factory=Budget)
     """What all answers of this dataset may take."""
     dry_run: bool = False
-    """Only say how many questions are open and what they may cost."""
+    """Only say how many questions are open and what they may cost: nothing is asked, nothing is written, no
+    key is needed."""
     retry_in_doubt: bool = False
     """Ask again what was in flight when a run was killed; it may have been charged then."""
 
@@ -74,8 +75,14 @@ def label(config: LabelConfig) -> int:
     console = Console()
     dataset = Dataset.open(config.dataset)
     stream = image_stream(dataset, config.stream)
-    judge = make_judge(config.who, dataset, layout=config.show.layout(stream), votes=config.vote)
-    with _progress(console) as bar, LabelStore(dataset.path / FILE) as store:
+    judge = make_judge(
+        config.who,
+        dataset,
+        layout=config.show.layout(stream),
+        votes=config.vote,
+        asks=not config.dry_run,
+    )
+    with _progress(console) as bar, LabelStore(dataset.path / FILE, copied=config.dry_run) as store:
         reading = bar.add_task("reading frames", total=None, cost="")
         show = load_showing(
             dataset,
@@ -189,6 +196,7 @@ def _say_estimate(
     pairs: tuple[DrawnPair, ...],
     budget: Budget,
 ) -> None:
+    drawn, pairs = len(pairs), present(pairs, show.frames)
     items = {ballot.key: (pair, ballot) for pair in pairs for ballot in pair.ballots}
     answered = store.outcomes(items)
     todo = [item for key, item in items.items() if key not in answered]
@@ -203,6 +211,8 @@ def _say_estimate(
         soft_wrap=True,
     )
     console.print(f"spent so far on this dataset: {spent.calls} calls, {spent.cost_usd:.2f} USD")
+    if note := left_out_note(drawn - len(pairs), drawn):
+        console.print(f"[yellow]{note}[/]", soft_wrap=True)
     over_calls = budget.calls is not None and spent.calls + takes["calls"] > budget.calls
     over_usd = budget.usd is not None and spent.cost_usd + takes["cost_usd"] > budget.usd
     if over_calls or over_usd:
@@ -229,6 +239,15 @@ def say_summary(console: Console, summary: LabelSummary, kind: Kind = Kind.PREFE
             "charged and are left out (--retry-in-doubt asks again)[/]",
             soft_wrap=True,
         )
+    if summary.failed:
+        console.print(
+            f"[yellow]{summary.failed} questions found no answer; the same command asks them again, after "
+            "all others. The first one:[/]",
+            soft_wrap=True,
+        )
+        console.print(summary.failure, soft_wrap=True, markup=False)
+    if note := left_out_note(summary.left_out, summary.pairs + summary.left_out):
+        console.print(f"[yellow]{note}[/]", soft_wrap=True)
     say_reports(console, summary)
 
 

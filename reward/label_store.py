@@ -88,7 +88,11 @@ class SetStatus:
     """Questions that a running process waits for."""
     in_doubt: int
     """Questions of a process that was killed."""
+    failed: int
+    """Open questions that found no answer so far."""
     reports: tuple[TaskReport, ...]
+    failures: tuple[str, ...]
+    """Why some of the failed ones did."""
     malformed: tuple[str, ...]
     """Beginnings of some answers that could not be read."""
 
@@ -105,6 +109,7 @@ def status_of(store: LabelStore, tasks: dict[str, str]) -> tuple[SetStatus, ...]
         pairs = store.drawn(labels)
         keys = {ballot.key for pair in pairs for ballot in pair.ballots}
         outcomes = store.outcomes(keys)
+        failed = store.parked(keys)
         unread = [key for key, outcome in sorted(outcomes.items()) if outcome == "malformed"]
         texts = [verdict.text for key in unread[:SHOWN_EXAMPLES] if (verdict := store.verdict(key))]
         found.append(
@@ -115,7 +120,9 @@ def status_of(store: LabelStore, tasks: dict[str, str]) -> tuple[SetStatus, ...]
                 answered=len(outcomes),
                 in_flight=len(store.in_flight(keys)),
                 in_doubt=len(store.in_doubt(keys)),
+                failed=len(failed),
                 reports=task_reports(pairs, tasks, outcomes),
+                failures=tuple(" ".join(text.split()) for text in [*failed.values()][:SHOWN_EXAMPLES]),
                 malformed=tuple(" ".join(text.split())[:SHOWN_LETTERS] for text in texts),
             )
         )
@@ -166,9 +173,10 @@ def status(config: StatusConfig) -> int:
     if config.json:
         print(json.dumps([asdict(each) | {"open": each.open} for each in found]))
         return 0
-    table = Table("label set", "pairs", "questions", "answered", "open", "in flight", "in doubt")
+    table = Table("label set", "pairs", "questions", "answered", "open", "in flight", "in doubt", "failed")
     for each in found:
-        counts = (each.pairs, each.questions, each.answered, each.open, each.in_flight, each.in_doubt)
+        open_ones = (each.open, each.in_flight, each.in_doubt, each.failed)
+        counts = (each.pairs, each.questions, each.answered, *open_ones)
         table.add_row(each.labels, *map(str, counts))
     console.print(table)
     for each in found:
@@ -181,6 +189,8 @@ def status(config: StatusConfig) -> int:
                 report.task, str(report.answers), *("" if rate is None else f"{rate:.1%}" for rate in shown)
             )
         console.print(rates)
+        for text in each.failures:
+            console.print(f"failed: {text}", soft_wrap=True, markup=False)
         for text in each.malformed:
             console.print(f"malformed: {text!r}", soft_wrap=True, markup=False)
         for report in each.reports:

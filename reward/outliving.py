@@ -3,10 +3,14 @@
 A request that is in flight when its process is killed is lost, though it is paid. So the questions are asked
 in a second process: when the first one is gone, however it ended, the second one sends nothing more,
 waits for the answers that are under way, commits them and ends. The next run finds them, or waits for them.
+Signals come in twos and threes (a service manager ends every process of a group, people press Ctrl-C again
+and close the terminal): after the first one the others change nothing, since what ends the waiting loses what
+was paid for. The waiting is bounded by the time-out of one request.
 """
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -15,6 +19,7 @@ import threading
 from collections.abc import Callable
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
+from types import FrameType
 from typing import TypeVar
 
 from episodes.errors import ArmchairError
@@ -23,6 +28,7 @@ T = TypeVar("T")
 
 INTERRUPTED = 130
 MISTAKE = 2
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 def run_outliving(work: Callable[[T], int], config: T, title: str) -> int:
@@ -47,9 +53,16 @@ def run_outliving(work: Callable[[T], int], config: T, title: str) -> int:
     try:
         process.join()
     except KeyboardInterrupt:
-        print("\nfinishing the questions that are in flight …", file=sys.stderr, flush=True)
+        print(
+            "\nfinishing the questions that are in flight: they are paid. Nothing more is sent, so this is "
+            "over within the time-out of one request; a further Ctrl-C changes nothing.",
+            file=sys.stderr,
+            flush=True,
+        )
         _interrupt(process)
-        process.join()
+        while process.is_alive():
+            with contextlib.suppress(KeyboardInterrupt):
+                process.join()
         raise
     if process.exitcode == INTERRUPTED:
         raise KeyboardInterrupt
@@ -64,8 +77,8 @@ def _interrupt(process: SpawnProcess) -> None:
 def _second(work: Callable[[T], int], config: T, title: str) -> None:
     # A session of its own: neither Ctrl-C in the terminal nor a kill of the group reaches it.
     os.setsid()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    for number in STOPPING:
+        signal.signal(number, _stop_once)
     threading.Thread(target=_watch_first, name="first-process", daemon=True).start()
     code = 1
     try:
@@ -78,6 +91,13 @@ def _second(work: Callable[[T], int], config: T, title: str) -> None:
     raise SystemExit(code)
 
 
+def _stop_once(number: int, frame: FrameType | None) -> None:
+    """End the work; whatever signal comes next is for work that is ending already."""
+    for each in STOPPING:
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def _watch_first() -> None:
     first = multiprocessing.parent_process()
     if first is None:
@@ -87,4 +107,5 @@ def _watch_first() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
+    # Without effect where the work is ending already.
     os.kill(os.getpid(), signal.SIGINT)

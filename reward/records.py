@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from episodes.errors import ConfigError, LabelError
 from reward.clients.protocol import JudgeIdentity, Verdict
-from reward.frames import FrameId
+from reward.frames import FrameId, Frames
 
 
 @dataclass(frozen=True)
@@ -97,3 +98,19 @@ def answer_key(first_sha256: str, second_sha256: str, who: JudgeIdentity, vote: 
     if vote:
         text += f"\n{vote}"
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def present(pairs: Sequence[DrawnPair], frames: Frames) -> tuple[DrawnPair, ...]:
+    """Those of `pairs` whose frames the dataset has: an episode that was removed, or replaced by a shorter
+    one, takes only its own pairs with it. What was said about the others stays in the store."""
+    return tuple(pair for pair in pairs if frames.has(pair.first, pair.second))
+
+
+def left_out_note(count: int, pairs: int) -> str:
+    """What to tell people about pairs that `present` left out; empty where it left out none."""
+    if not count:
+        return ""
+    return (
+        f"{count} of {pairs} pairs or frames are left out: the dataset has no such frames any more (episodes "
+        "removed, or replaced by shorter ones). What was said about them stays in labels.sqlite."
+    )

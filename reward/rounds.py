@@ -154,7 +154,7 @@ def run(config: RoundsConfig, progress: Callable[[int, int], None] | None = None
             drawn += _ask(config, number, store, labels, show, judge, state, inputs, asked)
             pairs = labelled_pairs(store, drawn, frames, config.model.held_out, config.unsure)
             folder = out / f"round-{number}"
-            key = _key(config, number, state.key, pairs)
+            key = _key(config, number, state.key, pairs, show.named)
             model = _finished(folder, key, device)
             if model is None:
                 fitted = fit_reward(
@@ -238,13 +238,16 @@ def _part(report: Callable[[int, int], None], at: int, total: int) -> Callable[[
     return lambda done, n: report(at + PARTS * done // max(n, 1), total)
 
 
-def _key(config: RoundsConfig, number: int, before: str, pairs: LabelledPairs) -> str:
-    """What the model after a round depends on: its settings, its labels, and the model before."""
-    settings = {
+def _key(config: RoundsConfig, number: int, before: str, pairs: LabelledPairs, stream: str) -> str:
+    """What the model after a round depends on: its settings, its labels, the model before, and the stream
+    where it is not the one that is judged when none is named."""
+    settings: dict[str, object] = {
         "model": asdict(config.model),
         "warm_start": config.warm_start and number > 0,
         "before": before,
     }
+    if stream:
+        settings["stream"] = stream
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for column in pairs.columns:
         digest.update(np.ascontiguousarray(column).tobytes())

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+from pathlib import Path
+from urllib.parse import quote
 
-VERSION = 3
+VERSION = 4
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS answers (
@@ -28,6 +31,9 @@ CREATE TABLE IF NOT EXISTS steps (
     calls INTEGER NOT NULL DEFAULT 0, input_tokens INTEGER NOT NULL DEFAULT 0,
     output_tokens INTEGER NOT NULL DEFAULT 0, cost_usd REAL NOT NULL DEFAULT 0,
     PRIMARY KEY (key, step)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS failures (
+    key TEXT PRIMARY KEY, text TEXT NOT NULL, runs INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS draws (
     labels TEXT NOT NULL, draw TEXT NOT NULL, number INTEGER NOT NULL, settings TEXT NOT NULL,
@@ -80,10 +86,32 @@ DROP TABLE pairs;
 """
 
 
+def copy_of(path: Path) -> sqlite3.Connection:
+    """What the file `path` holds, in memory; empty where there is none. The file is not written to, not even
+    to bring it to this version."""
+    copy = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    if not path.is_file():
+        return copy
+    log = path.with_name(path.name + "-wal")
+    name = quote(str(path.resolve()))
+    if not log.exists():
+        # Nobody has the file open. Read in any other way it would get a log beside it that stays there.
+        _read(f"file:{name}?mode=ro&immutable=1", copy)
+    if log.exists():
+        _read(f"file:{name}?mode=ro", copy)
+    return copy
+
+
+def _read(uri: str, copy: sqlite3.Connection) -> None:
+    with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=30.0)) as source:
+        source.backup(copy)
+
+
 def create(db: sqlite3.Connection, version: int) -> None:
     """Make the tables, from any older version on; within a transaction of the caller.
 
-    Version 3 adds tables for what people do and changes none, so a file of version 2 only gains them.
+    Version 3 adds tables for what people do, version 4 one for questions that fail, and neither changes
+    any, so a file of version 2 only gains them.
     """
     if version == 1:
         _run(db, _FROM_1)

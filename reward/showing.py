@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from episodes.dataset import Dataset
 from episodes.errors import ConfigError, DatasetError, did_you_mean
-from reward.clients.protocol import Picture
-from reward.frames import Frames, load_frames
+from reward.clients.protocol import Picture, Question
+from reward.frames import Frames, load_frames, named_stream
+from reward.records import Ballot, DrawnPair
 from reward.regions import Box, active_box
 
 GAP = 4
@@ -75,6 +76,8 @@ class Showing:
     stream: str = ""
     others: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
     """(rows, height, width, 3) of each further camera."""
+    named: str = ""
+    """The stream where it is not the one that is judged when none is named; it tells draws apart."""
 
     @property
     def layout(self) -> str:
@@ -116,6 +119,19 @@ class Showing:
             strips.append(beside(parts))
         truth = self.frames.truth[rows]
         return Picture(below(strips), None if np.isnan(truth).any() else truth)
+
+    def question(self, pair: DrawnPair, ballot: Ballot) -> Question:
+        """The pictures of a pair in the order of a ballot.
+
+        Raises:
+            DatasetError: the dataset has no such frame.
+        """
+        shown = [
+            self.picture(self.frames.row(frame)) for frame in (pair.first, pair.second) if frame is not None
+        ]
+        if ballot.swapped:
+            shown.reverse()
+        return Question(shown[0], shown[1] if len(shown) > 1 else None, ballot.vote)
 
     def same(self, first: int, second: int) -> bool:
         """Two rows show the same: no judge can say anything about such a pair."""
@@ -161,15 +177,15 @@ def load_showing(
             progress=lambda done, total: report(number * total + done, len(streams) * total),
         )
 
-    cache = dataset.path / ".cache"
-    frames = read(0, cache / "frames.npy")
+    cache, named = dataset.path / ".cache", named_stream(dataset, stream)
+    frames = read(0, cache / (f"frames-{named}.npy" if named else "frames.npy"))
     others = {}
     for number, camera in enumerate(config.cameras, start=1):
         found = read(number, cache / f"frames-{camera}.npy")
         if not np.array_equal(found.starts, frames.starts):
             raise DatasetError(f"{dataset.path}: camera {camera!r} has other ticks than {stream!r}.")
         others[camera] = found.images
-    return Showing(frames, config, stream, others)
+    return Showing(frames, config, stream, others, named)
 
 
 def beside(parts: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:

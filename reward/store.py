@@ -33,8 +33,13 @@ FILE = "labels.sqlite"
 class LabelStore:
     """One SQLite file in WAL mode; a context manager. Threads may share it, processes may open it at once."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, copied: bool = False) -> None:
         """Open or create `path`.
+
+        Args:
+            path: the file.
+            copied: work on a copy in memory: nothing that is done to it reaches the file, and a file of an
+                older version stays one.
 
         Raises:
             LabelError: it cannot be opened, is no label store, or one of another version.
@@ -42,11 +47,8 @@ class LabelStore:
         self.path = path
         self.owner = Owner(path.parent)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = threading.RLock()
-            self._db = sqlite3.connect(path, timeout=30.0, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
+            self._db = schema.copy_of(path) if copied else _opened(path)
             version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
             if not 0 <= version <= schema.VERSION:
                 raise LabelError(
@@ -78,17 +80,30 @@ class LabelStore:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All statements within, or none; for the modules beside this one."""
+        """All statements within, or none; for the modules beside this one.
+
+        Raises:
+            LabelError: the file cannot be written (disk full, locked for long).
+        """
         with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
             try:
+                self._db.execute("BEGIN IMMEDIATE")
                 yield self._db
                 self._db.execute("COMMIT")
+            except sqlite3.OperationalError as error:
+                self._roll_back()
+                raise LabelError(
+                    f"{self.path}: the label store cannot be written ({error}). What was answered before is "
+                    "kept: run the same command when it can."
+                ) from error
             except BaseException:
-                # A commit that fails (disk full) may leave the transaction open, or end it by itself.
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
+                self._roll_back()
                 raise
+
+    def _roll_back(self) -> None:
+        # A statement or a commit that fails (disk full) may leave the transaction open, or end it by itself.
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
 
     def rows(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """What a query gives; for the modules beside this one."""
@@ -249,12 +264,34 @@ class LabelStore:
                     *(v.value, key),
                 ),
             )
+            db.execute("DELETE FROM failures WHERE key=?", (key,))
 
     def release(self, key: str, who: JudgeIdentity, bill: Bill) -> None:
         """Give back a reservation without an answer; what it took all the same, `bill`, stays counted, and a
         question with a kept step goes on from there."""
         with self.transaction() as db:
             ledger.give_back(db, key, who.judge, bill)
+
+    def park(self, key: str, text: str) -> None:
+        """Remember that a question found no answer, and why: it is asked again, but after all others."""
+        with self.transaction() as db:
+            db.execute(
+                "INSERT INTO failures VALUES (?, ?, 1) ON CONFLICT (key) DO UPDATE SET text=excluded.text, "
+                "runs=runs+1",
+                (key, text),
+            )
+
+    def parked(self, keys: Iterable[str]) -> dict[str, str]:
+        """Why the keys that found no answer did not, by key; those that failed least often first."""
+        found: dict[str, tuple[int, str]] = {}
+        for part in _parts(keys):
+            marks = ",".join("?" * len(part))
+            query = (
+                "SELECT key, runs, text FROM failures WHERE NOT EXISTS (SELECT 1 FROM answers WHERE "
+                f"answers.key=failures.key AND state='answered') AND key IN ({marks})"
+            )
+            found |= {key: (runs, text) for key, runs, text in self.rows(query, part)}
+        return {key: text for key, (_, text) in sorted(found.items(), key=lambda each: each[1][0])}
 
     def recall(self, key: str, step: str) -> tuple[str, Bill] | None:
         """What a judge kept of one step of a question, and what the question had taken by then."""
@@ -307,6 +344,14 @@ class LabelStore:
                 )
                 added += 1
         return added
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    db = sqlite3.connect(path, timeout=30.0, isolation_level=None, check_same_thread=False)
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute("PRAGMA synchronous=FULL")
+    return db
 
 
 def _identity(who: JudgeIdentity) -> tuple[str, str, str]:

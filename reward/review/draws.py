@@ -15,7 +15,7 @@ from reward.ballots import VoteConfig
 from reward.clients.human import HUMAN, asked_of_people
 from reward.clients.protocol import Kind, Task
 from reward.records import Ballot, DrawnPair, Place, answer_key
-from reward.review.album import Album, show_of
+from reward.review.album import Album
 from reward.review.verdicts import for_people
 from reward.store import LabelStore
 
@@ -42,7 +42,8 @@ def draw_of(
     kind: Kind,
     votes: VoteConfig,
 ) -> None:
-    """Put pairs of another label set to people, each shown as the judge was shown it; once.
+    """Put pairs of another label set to people, each shown as the judge was shown it; once. Pairs whose
+    frames are gone are left out.
 
     Args:
         store: holds both.
@@ -63,7 +64,7 @@ def draw_of(
     pairs = store.places(source)
     for draw, taken in by_draw.items():
         shown = _settings(store, source, draw)
-        show = album.showing(show_of(shown))
+        show = album.as_drawn(shown)
         who = asked_of_people(Task(goal, kind, show.layout))
         settings: dict[str, object] = {
             "of": {"labels": source, "draw": draw, "positions": [place.position for place in taken]},
@@ -71,6 +72,7 @@ def draw_of(
             **({"votes": asdict(votes)} if votes != VoteConfig() else {}),
             **({"kind": kind.value} if kind is not Kind.PREFERENCE else {}),
             **({"show": shown["show"]} if "show" in shown else {}),
+            **({"stream": shown["stream"]} if "stream" in shown else {}),
         }
         name = f"of-{source}-{_fingerprint(settings)}"
         if store.draw(labels, name) is not None:
@@ -78,13 +80,16 @@ def draw_of(
         made: list[DrawnPair] = []
         for place in taken:
             pair = pairs[place]
+            if not album.has(pair):
+                continue
             pictures = album.digests(show, pair)
             ballots = tuple(
                 Ballot(answer_key(*_ordered(pictures, swapped), who, vote), swapped, vote)
                 for swapped, vote in votes.orders(kind.pictures)
             )
             made.append(DrawnPair(pair.first, pair.second, ballots))
-        store.add_draw(labels, name, settings, made)
+        if made:
+            store.add_draw(labels, name, settings, made)
 
 
 def _ordered(pictures: tuple[str, str], swapped: bool) -> Sequence[str]:

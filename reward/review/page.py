@@ -27,6 +27,7 @@ from reward.drawing import DrawConfig
 from reward.frames import image_stream
 from reward.judging import JudgeConfig, known_goal, label_set_name
 from reward.label import LabelConfig, draw_for
+from reward.records import left_out_note
 from reward.review.album import Album
 from reward.review.draws import check_for_people, draw_of
 from reward.review.gate import App, Names
@@ -93,6 +94,10 @@ def main(config: ReviewConfig) -> int:
                 store,
                 progress=lambda done, total: bar.update(reading, completed=done, total=total),
             )
+        for labels in store.names():
+            pairs = store.drawn(labels)
+            if note := left_out_note(sum(not room.shows(pair) for pair in pairs), len(pairs)):
+                console.print(f"[yellow]{labels}: {note}[/]", soft_wrap=True)
         token, port = secrets.token_urlsafe(24), int(listener.getsockname()[1])
         names = names_of(config.host, port)
         if names.addresses:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 from reward.clients.human import HUMAN
 from reward.frames import FrameId
@@ -32,7 +33,7 @@ AND NOT EXISTS (SELECT 1 FROM ballots o JOIN answers x ON x.key=o.key WHERE o.la
 AND NOT EXISTS (SELECT 1 FROM leases m WHERE m.labels=b.labels AND m.draw=b.draw AND m.position=b.position
     AND m.number<>b.number AND m.person=:person AND m.tab<>:tab AND m.until_ns>:now)
 ORDER BY (b.draw, b.position, b.number)=(:draw, :position, :number) DESC, own.tab IS NULL,
-    d.number, b.number, b.position LIMIT :most
+    d.number, b.number, b.position
 """
 
 
@@ -71,6 +72,7 @@ def lease_next(
     *,
     count: int = AHEAD,
     first: tuple[Place, int] | None = None,
+    shown: Callable[[DrawnPair], bool] = lambda pair: True,
 ) -> tuple[Waiting, ...]:
     """The next questions for a tab, leased to it: those that it holds come first, so that a reload shows the
     same one.
@@ -84,6 +86,7 @@ def lease_next(
         now_ns: time; leases run from here.
         count: questions wanted.
         first: a question that comes before all others if it is free, and the number of its ballot.
+        shown: whether a pair can be shown; others are passed over.
     """
     place, wanted = first or (Place(labels, "", -1), -1)
     values = {
@@ -95,7 +98,6 @@ def lease_next(
         "draw": place.draw,
         "position": place.position,
         "number": wanted,
-        "most": 8 * count,
     }
     query = (
         "SELECT b.draw, b.position, b.number, b.key, b.swapped, b.vote, i.first_episode, i.first_index, "
@@ -103,14 +105,17 @@ def lease_next(
     )
     found: dict[tuple[str, int], Waiting] = {}
     with store.transaction() as db:
-        rows = db.execute(query, values).fetchall()
-        db.execute("DELETE FROM leases WHERE tab=? OR until_ns<=?", (seat.tab, now_ns))
+        rows = db.execute(query, values)
         for draw, position, number, key, swapped, vote, episode, index, other, at in rows:
             second = None if other is None else FrameId(other, at)
             pair = DrawnPair(FrameId(episode, index), second, (Ballot(key, bool(swapped), vote),))
+            if not shown(pair):
+                continue
             found.setdefault((draw, position), Waiting(Place(labels, draw, position), number, pair))
             if len(found) == count:
                 break
+        rows.close()
+        db.execute("DELETE FROM leases WHERE tab=? OR until_ns<=?", (seat.tab, now_ns))
         db.executemany(
             "INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
@@ -125,6 +130,12 @@ def give_back(store: LabelStore, tab: str) -> None:
     """A tab that is closed holds nothing."""
     with store.transaction() as db:
         db.execute("DELETE FROM leases WHERE tab=?", (tab,))
+
+
+def without(progress: Progress, store: LabelStore, gone: Iterable[DrawnPair]) -> Progress:
+    """The same without the unanswered questions about pairs that cannot be shown."""
+    keys = {ballot.key for pair in gone for ballot in pair.ballots}
+    return replace(progress, total=progress.total - len(keys) + len(store.outcomes(keys)))
 
 
 def progress_of(store: LabelStore, labels: str, seat: Seat, now_ns: int) -> Progress:

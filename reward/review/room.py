@@ -17,7 +17,7 @@ from reward.placing import placed
 from reward.records import DrawnPair, Place
 from reward.review.acts import Given, Seat, answer, check_given, overrule, undo
 from reward.review.album import Album
-from reward.review.queue import Waiting, give_back, lease_next, progress_of
+from reward.review.queue import Waiting, give_back, lease_next, progress_of, without
 from reward.review.verdicts import (
     FILTERS,
     answers_about,
@@ -71,6 +71,10 @@ class Room:
         self._draw, self._now_ns = draw, now_ns
         self._drawing, self._drawn = threading.Lock(), False
 
+    def shows(self, pair: DrawnPair) -> bool:
+        """Whether the dataset still has what a pair is about."""
+        return self._album.has(pair)
+
     def state(self) -> Json:
         """What there is."""
         sets = [
@@ -95,11 +99,13 @@ class Room:
                 self._draw()
                 self._drawn = True
         now_ns = self._now_ns()
-        waiting = lease_next(self._store, self._asked.labels, seat, now_ns, first=first)
-        return {
-            "items": [self._item(each) for each in waiting],
-            "progress": asdict(progress_of(self._store, self._asked.labels, seat, now_ns)),
-        }
+        labels, shown = self._asked.labels, self._album.has
+        waiting = lease_next(self._store, labels, seat, now_ns, first=first, shown=shown)
+        progress = progress_of(self._store, labels, seat, now_ns)
+        if progress.answered < progress.total:
+            gone = [pair for pair in self._store.drawn(labels) if not shown(pair)]
+            progress = without(progress, self._store, gone)
+        return {"items": [self._item(each) for each in waiting], "progress": asdict(progress)}
 
     def answer(self, seat: Seat, place: Place, number: int, given: Given, act: str) -> Json:
         """Keep an answer to a question of `next`; gives the next ones.
@@ -130,9 +136,9 @@ class Room:
         give_back(self._store, tab)
 
     def verdicts(self, labels: str, filtered: str, offset: int, limit: int) -> Json:
-        """Items of a judge's label set, and how many each filter has."""
+        """Items of a judge's label set that can be shown, and how many each filter has."""
         self._check_judged(labels)
-        items = judged(self._store, labels)
+        items = [item for item in judged(self._store, labels) if self._album.has(item.pair)]
         kept = [item for item in items if FILTERS[filtered][1](item)]
         return {
             "counts": {name: sum(map(keeps, items)) for name, (_, keeps) in FILTERS.items()},

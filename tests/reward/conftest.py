@@ -29,6 +29,12 @@ actions:
           lower: [-1.5], upper: [1.5], max_velocity: [1.0], unit: rad}
 simulation: {environment: metaworld/drawer-open-v3, cameras: {front: front}}
 """
+TWO = CONTRACT.replace(
+    "actions:",
+    """  wrist: {topic: camera/wrist/image_raw, type: sensor_msgs/msg/Image, shape: [20, 60, 3],
+          align: nearest, max_age_ms: 100}
+actions:""",
+).replace("{front: front}", "{front: front, wrist: wrist}")
 START_NS = 1_000_000_000
 STEPS = 15
 EPISODES = 8
@@ -93,6 +99,26 @@ def make_dataset(tmp_path: Path, contract: Contract) -> Callable[..., Dataset]:
 @pytest.fixture
 def dataset(make_dataset: Callable[..., Dataset]) -> Dataset:
     return make_dataset()
+
+
+@pytest.fixture
+def two_cameras(tmp_path: Path) -> Dataset:
+    dataset = Dataset.create(tmp_path / "two", parse_contract(TWO))
+    extra = (ExtraStream("truth", (2,), "float64", ("reward", "success")),)
+    for number in range(2):
+        with dataset.new_writer(
+            clock="sim", started_ns=START_NS, task="slide", episode_id=f"e{number}", extra_streams=extra
+        ) as writer:
+            for k in range(8):
+                at = START_NS + k * dataset.contract.period_ns
+                writer.append("front", picture(k), at, at)
+                writer.append("wrist", np.full((20, 60, 3), 10 * k, np.uint8), at, at)
+                if k:
+                    writer.append("truth", [float(k), 0.0], at, at)
+                if k < 7:
+                    writer.append_command([0.0], at, at, at, Source.SCRIPT)
+            writer.finish("unknown", "none", "horizon")
+    return dataset
 
 
 @pytest.fixture

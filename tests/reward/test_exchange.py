@@ -302,6 +302,11 @@ def test_a_store_of_the_first_version_is_read_and_goes_on(frames: Frames, tmp_pa
         """
     )
     db.close()
+    before = path.read_bytes()
+    with LabelStore(tmp_path / "mine.sqlite") as mine:
+        assert import_labels(mine, path).answers == 1
+    assert path.read_bytes() == before, "somebody else's file stays as it is"
+    assert sorted(file.name for file in tmp_path.iterdir() if file.is_file()) == [FILE, "mine.sqlite"]
     with LabelStore(path) as store:
         assert [pair.ballots for pair in store.drawn("g")] == [(Ballot(ANSWERED),), (Ballot(DOUBTED),)]
         assert store.outcomes([ANSWERED]) == {ANSWERED: Outcome.SECOND}

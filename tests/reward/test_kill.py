@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,12 +19,12 @@ import numpy as np
 import pytest
 
 from episodes.dataset import Dataset
-from reward.asking import ask_pairs
-from reward.clients.protocol import Task
+from reward.asking import _Asking, ask_pairs
+from reward.clients.protocol import Errand, FreeJudge, Outcome, Question, Task, Verdict
 from reward.clients.sending import SendConfig
 from reward.clients.vlm import VlmJudge
 from reward.drawing import DrawConfig, draw_pairs
-from reward.frames import load_frames
+from reward.frames import Frames, load_frames
 from reward.records import DrawnPair
 from reward.showing import Showing
 from reward.store import FILE, LabelStore
@@ -211,6 +212,82 @@ def test_an_interrupt_finishes_what_is_in_flight(dataset: Dataset) -> None:
             assert store.in_flight(keys) | store.in_doubt(keys) == set()
             steps = sum(store.recall(key, "describe") is not None for key in keys)
             assert steps + len(store.outcomes(keys)) == sum(script.counted.values())
+
+
+def test_no_number_of_signals_loses_an_answer_that_is_under_way(dataset: Dataset) -> None:
+    """Ctrl-C twice, a service manager that ends both processes, and a terminal that is closed."""
+    script = Holding()
+    with WireServer(GEMINI, script).running() as server:
+        with labelling(dataset, server) as child:
+            for _ in range(IN_FLIGHT):
+                assert script.held.acquire(timeout=280), child.stdout and child.stdout.read()
+            (second,) = [pid for pid in processes_of(child.pid) if "spawn_main" in _command(pid)]
+            os.kill(second, signal.SIGTERM)
+            child.send_signal(signal.SIGINT)
+            assert child.stdout is not None
+            until(lambda: "in flight" in child.stdout.readline(), "the command says what it does")
+            until(lambda: _ignores(second, signal.SIGINT), "the second process is ending")
+            for number in (signal.SIGINT, signal.SIGTERM):
+                os.kill(second, number)
+            child.send_signal(signal.SIGINT)
+            assert child.poll() is None
+            child.send_signal(signal.SIGKILL)
+            child.wait()
+            assert not ended(second)
+            script.go_on.set()
+            until(lambda: ended(second), "the second process ends")
+        with LabelStore(dataset.path / FILE) as store:
+            _, pairs, _ = drawn(dataset, store, server)
+            keys = {pair.key for pair in pairs}
+            assert store.in_flight(keys) | store.in_doubt(keys) == set()
+            steps = sum(store.recall(key, "describe") is not None for key in keys)
+            assert steps + len(store.outcomes(keys)) == sum(script.counted.values())
+
+
+def test_two_interrupts_of_a_run_in_this_process_keep_what_arrives(frames: Frames, tmp_path: Path) -> None:
+    class Slow(FreeJudge):
+        name, prompt_version, settings = "slow", "p", {}
+        paid, threads = True, 3
+
+        def ask(self, question: Question, errand: Errand) -> Verdict:
+            errand.claim()
+            sent.release()
+            assert go_on.wait(280)
+            errand.bill.calls += 1
+            return errand.bill.verdict(Outcome.FIRST, "seen")
+
+    def interrupt() -> None:
+        for _ in range(Slow.threads):
+            sent.acquire()
+        for number in range(3):
+            os.kill(os.getpid(), signal.SIGINT)
+            # The first one is being handled when nothing more is sent; the others hit the waiting.
+            until(lambda: bool(stopped) or number > 0, "the run is ending")  # noqa: B023
+        go_on.set()
+
+    sent, go_on, stopped = threading.Semaphore(0), threading.Event(), []
+    drain = _Asking._drain
+
+    def draining(asking: _Asking, pool: ThreadPoolExecutor) -> None:
+        stopped.append(1)
+        drain(asking, pool)
+
+    with LabelStore(tmp_path / "l.sqlite") as store, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_Asking, "_drain", draining)
+        judge = Slow()
+        pairs = draw_pairs(store, "s", Showing(frames), judge, DrawConfig(pairs=8))
+        other = threading.Thread(target=interrupt)
+        other.start()
+        with pytest.raises(KeyboardInterrupt):
+            ask_pairs(store, frames, judge, pairs)
+        other.join()
+        assert len(store.outcomes({pair.key for pair in pairs})) == Slow.threads
+
+
+def _ignores(pid: int, number: signal.Signals) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    (line,) = [line for line in status.splitlines() if line.startswith("SigIgn")]
+    return bool(int(line.split()[1], 16) & 1 << number - 1)
 
 
 def _command(pid: int) -> str:

@@ -24,7 +24,7 @@ from tests.reward.wire import OPENAI, Asked, Reply, WireServer, openai_said
 def test_a_dry_run_tells_questions_calls_and_money_and_asks_nobody(
     dataset: Dataset, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "k-1f")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     words = ["label", str(dataset.path), "--judge", "openai", "--pairs", "30", "--swap", "--dry-run"]
     assert armchair(words) == 0
     said = " ".join(capsys.readouterr().out.split())
@@ -33,6 +33,24 @@ def test_a_dry_run_tells_questions_calls_and_money_and_asks_nobody(
     assert "budget" not in said
     assert armchair([*words, "--budget.calls", "100"]) == 0
     assert "more than the budget leaves" in capsys.readouterr().out
+    assert not list(dataset.path.glob("labels.sqlite*")), "nothing is written"
+    assert armchair([*words[:-1], "--seed", "3"]) == 2, "asking needs a key"
+    assert "OPENAI_API_KEY" in capsys.readouterr().err
+
+
+def test_a_dry_run_counts_what_is_there_and_changes_none_of_it(
+    dataset: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["label", str(dataset.path), "--pairs", "30"]
+    assert armchair(words) == 0
+    file = dataset.path / FILE
+    before = file.read_bytes(), sorted(path.name for path in dataset.path.iterdir())
+    capsys.readouterr()
+    assert armchair([*words, "--dry-run"]) == 0
+    assert ", 0 without an answer" in capsys.readouterr().out
+    assert armchair([*words, "--seed", "5", "--dry-run"]) == 0
+    assert ", 30 without an answer" in capsys.readouterr().out
+    assert (file.read_bytes(), sorted(path.name for path in dataset.path.iterdir())) == before
 
 
 def test_clips_are_rated_by_a_server_of_ones_own(dataset: Dataset, capfd: pytest.CaptureFixture[str]) -> None:

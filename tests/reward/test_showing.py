@@ -7,11 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from episodes.contract import Source, parse_contract
 from episodes.dataset import Dataset
 from episodes.errors import ConfigError, DatasetError
-from episodes.writer import ExtraStream
-from reward.asking import ask_pairs, question_of
+from reward.asking import ask_pairs
 from reward.ballots import VoteConfig
 from reward.clients.protocol import Kind
 from reward.clients.scripted import ScriptedConfig, ScriptedTeacher
@@ -19,14 +17,7 @@ from reward.drawing import DrawConfig, draw_pairs, labelled_pairs
 from reward.frames import Frames
 from reward.showing import GAP, ShowConfig, Showing, below, beside, load_showing
 from reward.store import LabelStore
-from tests.reward.conftest import CONTRACT, EPISODES, START_NS, STEPS, picture
-
-TWO = CONTRACT.replace(
-    "actions:",
-    """  wrist: {topic: camera/wrist/image_raw, type: sensor_msgs/msg/Image, shape: [20, 60, 3],
-          align: nearest, max_age_ms: 100}
-actions:""",
-).replace("{front: front}", "{front: front, wrist: wrist}")
+from tests.reward.conftest import EPISODES, STEPS
 
 
 def test_a_plain_frame_is_shown_as_it_is(frames: Frames) -> None:
@@ -81,7 +72,7 @@ def test_swapped_ballots_show_the_second_picture_first_and_cancel_nothing_of_a_f
     with LabelStore(tmp_path / "l.sqlite") as store:
         pairs = draw_pairs(store, "s", frames, teacher, DrawConfig(pairs=30), votes=votes)
         assert all(len({b.key for b in pair.ballots}) == 4 for pair in pairs)
-        straight, swapped = (question_of(Showing(frames), pairs[0], b) for b in pairs[0].ballots[:2])
+        straight, swapped = (Showing(frames).question(pairs[0], b) for b in pairs[0].ballots[:2])
         assert straight.digests == swapped.digests[::-1]
         summary = ask_pairs(store, frames, teacher, pairs)
         assert summary.asked == 120
@@ -118,26 +109,6 @@ def test_questions_about_one_picture_draw_single_frames(frames: Frames, tmp_path
             draw_pairs(store, "s", frames, teacher, DrawConfig(pairs=1000), kind=Kind.SCORE)
         with pytest.raises(ConfigError, match="uniformly"):
             draw_pairs(store, "s", frames, teacher, DrawConfig(pairs=2, selection="top"), kind=Kind.SCORE)
-
-
-@pytest.fixture
-def two_cameras(tmp_path: Path) -> Dataset:
-    dataset = Dataset.create(tmp_path / "two", parse_contract(TWO))
-    extra = (ExtraStream("truth", (2,), "float64", ("reward", "success")),)
-    for number in range(2):
-        with dataset.new_writer(
-            clock="sim", started_ns=START_NS, task="slide", episode_id=f"e{number}", extra_streams=extra
-        ) as writer:
-            for k in range(8):
-                at = START_NS + k * dataset.contract.period_ns
-                writer.append("front", picture(k), at, at)
-                writer.append("wrist", np.full((20, 60, 3), 10 * k, np.uint8), at, at)
-                if k:
-                    writer.append("truth", [float(k), 0.0], at, at)
-                if k < 7:
-                    writer.append_command([0.0], at, at, at, Source.SCRIPT)
-            writer.finish("unknown", "none", "horizon")
-    return dataset
 
 
 def test_several_cameras_are_shown_below_each_other(two_cameras: Dataset) -> None:

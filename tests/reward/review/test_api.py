@@ -283,3 +283,22 @@ def test_a_dataset_without_a_known_goal_takes_it_from_the_judge_or_asks(
     assert asked["items"][0]["goal"] == "to open the drawer"
     with pytest.raises(ConfigError, match="person"):
         ReviewConfig(data.path, person="<script>")
+
+
+def test_questions_about_episodes_that_are_gone_are_passed_over(
+    client: Client, store: LabelStore, data: Dataset
+) -> None:
+    post(client(pairs=20), "next", ANNA)
+    (file,) = data.path.glob("episodes/*_e3.*")
+    file.unlink()
+    drawn = store.drawn("human")
+    gone = [pair for pair in drawn if "e3" in (pair.first.episode_id, pair.second and pair.second.episode_id)]
+    assert 0 < len(gone) < 20
+    page = client(pairs=20)
+    found = post(page, "next", ANNA)
+    for k in range(20 - len(gone)):
+        assert found["progress"]["total"] == 20 - len(gone)
+        found = post(page, "answer", {**said(found["items"][0], f"g{k}"), **ANNA})
+    assert found["items"] == []
+    pairs = labelled_pairs(store, drawn, load_frames(Dataset.open(data.path), "front"), 0.0)
+    assert len(pairs) == 20 - len(gone)

@@ -17,6 +17,7 @@ from reward.drawing import labelled_pairs, rated_frames
 from reward.exchange import export_labels, import_labels
 from reward.frames import FrameId, Frames
 from reward.records import Ballot, DrawnPair, StoredAnswer, answer_key
+from reward.schema import VERSION
 from reward.store import FILE, LabelStore
 
 VLM = JudgeIdentity("gemini", "preference-2@0", {"question": "preference"})
@@ -134,7 +135,7 @@ def test_a_store_of_version_2_gains_what_people_do_and_keeps_all_it_has(tmp_path
     with LabelStore(path) as store:
         assert store.drawn("gemini") == tuple(pairs)
         assert {name: store.rows(f"SELECT * FROM {name}") for name in kept} == kept
-        assert store.rows("PRAGMA user_version") == [(3,)]
+        assert store.rows("PRAGMA user_version") == [(VERSION,)]
         overrule(store, 0, answer_key("a", "b", ANNA))
         assert store.drawn("gemini")[0].overruled == Ballot(answer_key("a", "b", ANNA))
 
