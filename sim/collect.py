@@ -25,8 +25,9 @@ from sim.env import Split
 from sim.experts import Mix
 from sim.gl import RendererName
 from sim.make import horizon_of, make_env
+from sim.randomise import Randomisation
 from sim.record import TRUTH, episode_id, record_episode
-from sim.stock import take_stock
+from sim.stock import check_randomisation, take_stock
 from sim.workers import Work, run_jobs
 from sim.world import EPISODE_START_NS, World
 
@@ -58,6 +59,8 @@ class CollectConfig:
     """Goals to use: training or evaluation goals; the two share none."""
     horizon: int | None = None
     """Steps per episode; a recording has one frame more. None: the environment's own."""
+    randomise: Randomisation = field(default_factory=Randomisation)
+    """What differs from episode to episode: cameras, light, textures, latency, noise. All off by default."""
     workers: int = 0
     """Processes. 0: one per core."""
     renderer: RendererName = "auto"
@@ -110,6 +113,9 @@ def collect(config: CollectConfig, progress: Callable[[int, int], None] | None =
     dataset = Dataset.open_or_create(config.dataset, contract)
     environment = _environment(config, contract)
     finished, notes = take_stock(dataset, behaviours, environment, _horizon(config, environment))
+    if finished:
+        first = dataset.file(episode_id(config.seed, min(finished)))
+        check_randomisation(first, config.randomise.as_dict())
     jobs = [b.episode for b in behaviours if b.episode not in finished]
     results: dict[int, _Done] = {}
 
@@ -179,7 +185,13 @@ class _Recorder:
         environment = _environment(config, contract)
         behaviours = {b.episode: b for b in planned(config, contract)}
         dataset = Dataset.open(config.dataset)
-        env = make_env(environment, horizon=config.horizon, split=config.split, renderer=config.renderer)
+        env = make_env(
+            environment,
+            horizon=config.horizon,
+            split=config.split,
+            renderer=config.renderer,
+            randomise=config.randomise,
+        )
         world = World(contract, env)
 
         def record(episode: int) -> _Done:
@@ -194,7 +206,7 @@ class _Recorder:
                 image_storage=config.image_storage,
                 extra_streams=(TRUTH,),
             )
-            _, success = record_episode(world, behaviour, writer, config.split)
+            _, success = record_episode(world, behaviour, writer, config.split, config.randomise.as_dict())
             choice = env.renderer
             return _Done(success, "" if choice is None else f"{choice.name} ({choice.reason})")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from episodes.errors import ConfigError
 from sim.env import Env, Split
 from sim.gl import RendererName
+from sim.randomise import Randomisation, RandomisedEnv
 from sim.render import Quality
 
 HORIZON = 150
@@ -18,6 +19,7 @@ def make_env(
     split: Split = "train",
     renderer: RendererName = "auto",
     quality: Quality = "fast",
+    randomise: Randomisation | None = None,
 ) -> Env:
     """Make an environment; the heavy imports happen here.
 
@@ -28,11 +30,17 @@ def make_env(
         split: training or evaluation goals; the two share none.
         renderer: which library draws.
         quality: `fast`, or `default` for MuJoCo's own shadows and multi-sampling.
+        randomise: what differs from episode to episode; None for nothing.
 
     Raises:
-        ConfigError: no such environment.
+        ConfigError: no such environment, or one whose looks cannot be randomised.
         MachineError: the simulator, or a GL library that was asked for, is missing.
     """
+    env = _plain(name, horizon, split, renderer, quality)
+    return RandomisedEnv(env, randomise) if randomise is not None and randomise.as_dict() else env
+
+
+def _plain(name: str, horizon: int | None, split: Split, renderer: RendererName, quality: Quality) -> Env:
     family, _, task = name.partition("/")
     if family == "softgym-equivalent" and task:
         from sim.softgym.env import SoftGymEnv

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from episodes.errors import ConfigError, MachineError, did_you_mean
+from sim.appearance import Appearance
 from sim.env import EnvSpec, Split, Step, checked_action
 from sim.gl import Choice, RendererName, load_mujoco
 from sim.goals import goal_seed
@@ -95,6 +96,8 @@ class MetaWorldEnv:
         self._state = np.zeros(len(STATE_NAMES))
         self._last: tuple[float, bool] = (0.0, False)
         self._renderer: Renderer | None = None
+        self.appearance: Appearance | None = None
+        """How pictures look other than modelled."""
 
     @property
     def spec(self) -> EnvSpec:
@@ -134,6 +137,7 @@ class MetaWorldEnv:
         self._need_episode()
         if self._renderer is None:
             self._renderer = Renderer(self._env.model, self._wanted, self._quality)
+        self._renderer.appearance = self.appearance
         return self._renderer.render(self._env.data, camera, height, width)
 
     def save_state(self) -> NDArray[np.uint8]:

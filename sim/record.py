@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from episodes.errors import EpisodeError
 from episodes.writer import HORIZON, TERMINATED, EpisodeWriter, ExtraStream
 from sim.behaviours import Acts
 from sim.env import Split
+from sim.randomise import true_observation
 from sim.world import TRUTH_NAMES, TRUTH_STREAM, World
 
 TRUTH = ExtraStream(TRUTH_STREAM, (len(TRUTH_NAMES),), "float64", TRUTH_NAMES)
@@ -22,7 +24,11 @@ def episode_id(seed: int, episode: int) -> str:
 
 
 def record_episode(
-    world: World, behaviour: Acts, writer: EpisodeWriter, split: Split = "train"
+    world: World,
+    behaviour: Acts,
+    writer: EpisodeWriter,
+    split: Split = "train",
+    randomise: Mapping[str, float] | None = None,
 ) -> tuple[Path, bool]:
     """Run and record a whole episode: T commands, T+1 samples of every stream of the contract, T of the
     truth, and what it takes to make the episode again: environment, split, seed and number.
@@ -46,6 +52,7 @@ def record_episode(
                 "seed": behaviour.seed,
                 "episode": behaviour.episode,
                 "split": split,
+                "randomise": dict(randomise or {}),
             },
             world.stamp_ns,
         )
@@ -57,7 +64,7 @@ def record_episode(
                 writer.append(name, value, now_ns, now_ns)
             if world.over:
                 break
-            state = world.step.observation["state"]
+            state = true_observation(world.env, world.step)["state"]
             action = world.in_contract_order(behaviour.act(state, rng, world.tick, lower, upper))
             writer.append_command(action, now_ns, now_ns, now_ns, Source.SCRIPT)
             world.apply(action)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from episodes.errors import ConfigError, MachineError, did_you_mean
+from sim.appearance import Appearance, worn
 from sim.gl import Choice, RendererName, choose_gl, load_mujoco
 from sim.raycast import RayCaster
 
@@ -53,6 +54,10 @@ class Renderer:
         self._contexts: OrderedDict[tuple[int, int], Any] = OrderedDict()
         self._caster: RayCaster | None = None
         self._closed = False
+        self.appearance: Appearance | None = None
+        """How the scene looks other than modelled; may be replaced between two frames."""
+        self._shown: Appearance | None = None
+        self._textured: dict[tuple[int, int], Appearance] = {}
         self._finalizer = weakref.finalize(self, _close_contexts, self._contexts)
         self._finalizer.atexit = False  # _close_all does it: finalizers would run after EGL was terminated
 
@@ -95,14 +100,46 @@ class Renderer:
             raise ConfigError(
                 f"a frame of {height}x{width} pixels cannot be drawn: both sides are 1 or more."
             )
+        if self.appearance is None and self._shown is None:
+            return self._draw(data, number, height, width)
+        if self.appearance is not self._shown:
+            # The ray caster keeps the colours that it was made with.
+            self._caster, self._shown = None, self.appearance
+        if self.appearance is None:
+            return self._draw(data, number, height, width)
+        with worn(self._mujoco, self._model, data, self.appearance):
+            return self._draw(data, number, height, width)
+
+    def _draw(self, data: Any, number: int, height: int, width: int) -> NDArray[np.uint8]:
         context = None if self.backend == "raycast" else self._context(height, width)
         if context is None:
             if self._caster is None:
                 self._caster = RayCaster(self._model)
             return self._caster.cast(data, number, height, width).colour
+        self._upload_textures(context, (height, width))
         context.update_scene(data, camera=number)
         frame: NDArray[np.uint8] = context.render()
         return frame
+
+    def _upload_textures(self, context: Any, size: tuple[int, int]) -> None:
+        """Give a context the textures of the present appearance, once."""
+        appearance, has = self.appearance, self._textured.get(size)
+        if appearance is has:
+            return
+        pixels = None if appearance is None else appearance.textures(self._model)
+        if pixels is None and has is None:
+            return
+        own = np.array(self._model.tex_data)
+        if pixels is not None:
+            self._model.tex_data[:] = pixels
+        if context._gl_context is not None:
+            context._gl_context.make_current()
+        for texture in range(self._model.ntex):
+            self._mujoco.mjr_uploadTexture(self._model, context._mjr_context, texture)
+        self._model.tex_data[:] = own
+        self._textured.pop(size, None)
+        if appearance is not None:
+            self._textured[size] = appearance
 
     def close(self) -> None:
         """Free the GL contexts. May be called twice."""
@@ -130,7 +167,9 @@ class Renderer:
             self._contexts.move_to_end(size)
             return self._contexts[size]
         while len(self._contexts) >= _MAX_SIZES:
-            self._contexts.popitem(last=False)[1].close()
+            old, gone = self._contexts.popitem(last=False)
+            gone.close()
+            self._textured.pop(old, None)
         try:
             context = self._new_context(height, width)
         except self._context_errors() as error:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, get_args
 
 import numpy as np
@@ -21,6 +21,7 @@ from episodes.reader import Episode
 from sim.env import Split
 from sim.gl import RendererName
 from sim.make import make_env
+from sim.randomise import Randomisation
 from sim.render import Quality
 from sim.world import EPISODE_START_NS, TRUTH_STREAM, World
 
@@ -38,6 +39,8 @@ class Origin:
     """Which goals; None where the recording does not say, which the first frame then decides."""
     source: str
     """What simulated it, with versions; empty where the recording does not say."""
+    randomise: Randomisation = field(default_factory=Randomisation)
+    """What differed from episode to episode."""
 
 
 def origin_of(
@@ -67,7 +70,12 @@ def origin_of(
     chosen = split or said.get("split")
     if chosen is not None and chosen not in get_args(Split):
         raise EpisodeError(f"{recorded.path}: the event 'collect' says split {chosen!r}; write --split.")
-    return Origin(str(environment), int(seed), int(episode), chosen, str(said.get("source", "")))
+    try:
+        randomise = Randomisation(**said.get("randomise", {}))
+    except TypeError as error:
+        raise EpisodeError(f"{recorded.path}: the event 'collect' says randomise: {error}.") from error
+    source = str(said.get("source", ""))
+    return Origin(str(environment), int(seed), int(episode), chosen, source, randomise)
 
 
 class Replay:
@@ -112,6 +120,7 @@ class Replay:
                 split=split,
                 renderer=renderer,
                 quality=quality,
+                randomise=origin.randomise,
             )
             self.world = World(recorded.contract, env)
             self.world.reset(origin.seed, origin.episode)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import get_args
@@ -12,6 +12,7 @@ from typing import get_args
 from episodes.dataset import Dataset, EpisodeInfo
 from episodes.errors import DatasetError
 from episodes.layout import PARTIAL
+from episodes.reader import Episode
 from episodes.writer import HORIZON, TERMINATED
 from sim.behaviours import PREFIXES, Acts
 from sim.experts import Kind
@@ -71,6 +72,18 @@ def _check_same(info: EpisodeInfo, behaviour: Acts, task: str, horizon: int) -> 
             f"{info.path}: holds {found[0]!r} by {found[1]!r} over {steps} steps, but this collection "
             f"would record {task!r} by {behaviour.label!r} over {horizon} steps under that name. Collect "
             "with the settings of the data set (--episodes, --mix, --horizon, --env), or into another folder."
+        )
+
+
+def check_randomisation(path: Path, wanted: Mapping[str, float]) -> None:
+    """Raises DatasetError where the episode `path` was collected with another randomisation."""
+    with Episode.open(path) as episode:
+        said = next((dict(e.value) for e in episode.events if e.name == "collect"), {})
+    found = said.get("randomise", {})
+    if said and found != dict(wanted):
+        raise DatasetError(
+            f"{path}: was collected with --randomise {found or 'off'}, this collection has "
+            f"{dict(wanted) or 'off'}. Collect with the settings of the data set, or into another folder."
         )
 
 

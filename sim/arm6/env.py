@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from episodes.errors import ConfigError
+from sim.appearance import Appearance
 from sim.arm6.driver import DriverConfig, ForwardDriver
 from sim.arm6.model import ACTION_NAMES, CAMERAS, GRIPPER, JOINTS, TASKS
 from sim.arm6.plant import Plant, settle
@@ -119,6 +120,8 @@ class Arm6Env:
         self._taken = 0
         self._goal_m = np.zeros(3)
         self._renderer: Renderer | None = None
+        self.appearance: Appearance | None = None
+        """How pictures look other than modelled."""
 
     @property
     def spec(self) -> EnvSpec:
@@ -173,6 +176,7 @@ class Arm6Env:
         if self._renderer is None:
             self._renderer = Renderer(self._plant.model, self._wanted, self._quality)
         self._plant.settle()
+        self._renderer.appearance = self.appearance
         return self._renderer.render(self._plant.data, camera, height, width)
 
     def save_state(self) -> NDArray[np.uint8]:

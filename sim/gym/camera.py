@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from episodes.errors import MachineError
+from sim.appearance import Appearance
 from sim.gl import Choice, RendererName, load_mujoco
 from sim.gym.tasks import View
 from sim.render import Quality, Renderer
@@ -58,6 +59,8 @@ class SceneCamera:
         self._model = scene.compile()
         self._data = mujoco.MjData(self._model)
         self._renderer = Renderer(self._model, wanted, quality)
+        self.appearance: Appearance | None = None
+        """How pictures look other than modelled."""
 
     @property
     def choice(self) -> Choice:
@@ -73,6 +76,7 @@ class SceneCamera:
             getattr(self._data, name)[...] = getattr(env.data, name)
         for compute in (mujoco.mj_kinematics, mujoco.mj_comPos, mujoco.mj_camlight, mujoco.mj_tendon):
             compute(self._model, self._data)
+        self._renderer.appearance = self.appearance
         return self._renderer.render(self._data, camera, height, width)
 
     def close(self) -> None:

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,12 +23,14 @@ from gymnasium.envs.classic_control.continuous_mountain_car import Continuous_Mo
 from numpy.typing import ArrayLike, NDArray
 
 from episodes.errors import ConfigError, MachineError, did_you_mean
+from sim.appearance import Appearance
 from sim.env import EnvSpec, Split, Step, checked_action
 from sim.gl import Choice, RendererName
 from sim.gym import drawing, state
 from sim.gym.camera import DEFAULT, SceneCamera, camera_names
 from sim.gym.tasks import make_gym
 from sim.render import Quality
+from sim.states import packed, unpacked
 
 _SALT = 7
 _MOST_NUMBERS = 4_096
@@ -92,6 +93,8 @@ class GymEnv:
         self._last = Step({}, 0.0, False, False, False)
         self._picture: Any = None
         self._camera: SceneCamera | None = None
+        self.appearance: Appearance | None = None
+        """How pictures of a MuJoCo scene look other than modelled."""
         self._shown: gymnasium.Env[Any, Any] | None = None
 
     @property
@@ -105,6 +108,11 @@ class GymEnv:
         if self._camera is not None:
             return self._camera.choice
         return None
+
+    @property
+    def has_scene(self) -> bool:
+        """Whether it is drawn from a MuJoCo scene."""
+        return self._has_scene
 
     def reset(self, *, seed: int, episode: int) -> Step:
         """Begin an episode; see `Env.reset`. Raises ConfigError when seed or episode is negative."""
@@ -136,6 +144,7 @@ class GymEnv:
         if self._has_scene and camera != _OBSERVED:
             if self._camera is None:
                 self._camera = SceneCamera(self._inner, self._view, self._wanted, self._quality)
+            self._camera.appearance = self.appearance
             return self._camera.render(camera, height, width)
         if camera == _DRAWN:
             return drawing.draw(self._inner, height, width)
@@ -154,14 +163,14 @@ class GymEnv:
         }
         if self._picture_key is None and state.by_attributes(self._inner):
             entries.update(state.save(self._inner))
-        return state.packed(entries)
+        return packed(entries)
 
     def restore_state(self, saved: NDArray[np.uint8]) -> Step:
         """Go back; see `Env.restore_state`. Raises ConfigError for a state of another environment."""
         try:
-            entries = state.unpacked(saved)
+            entries = unpacked(saved)
             name = str(entries["/name"])
-        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except (ValueError, KeyError) as error:
             raise ConfigError(f"these bytes are no saved state of {self._spec.name} ({error}).") from error
         if name != self._spec.name:
             raise ConfigError(f"the saved state is one of {name}, this environment is {self._spec.name}.")

@@ -11,7 +11,6 @@ the reset, which restoring takes again.
 
 from __future__ import annotations
 
-import io
 import json
 from typing import Any
 
@@ -72,20 +71,6 @@ def restore(env: Any, entries: dict[str, NDArray[Any]]) -> None:
         for name, value in entries.items():
             if name.startswith(_DATA):
                 arrays[name[len(_DATA) :]][...] = value
-
-
-def packed(entries: dict[str, NDArray[Any]]) -> NDArray[np.uint8]:
-    """Named arrays as the bytes of one npz archive."""
-    buffer = io.BytesIO()
-    np.savez(buffer, **entries)  # type: ignore[arg-type]
-    return np.frombuffer(buffer.getvalue(), dtype=np.uint8).copy()
-
-
-def unpacked(state: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
-    """The arrays of `packed`; ValueError or zipfile.BadZipFile for other bytes. No pickle is read."""
-    raw = np.ascontiguousarray(state, dtype=np.uint8).tobytes()
-    with np.load(io.BytesIO(raw), allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
 
 
 def _has_physics(env: Any) -> bool:

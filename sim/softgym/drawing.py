@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.appearance import Appearance
 from sim.gl import Choice, RendererName, choose_gl, load_mujoco
 from sim.render import Quality, Renderer
 from sim.softgym.mjcf import OCTAHEDRON, Parts, scene_xml
@@ -40,6 +41,8 @@ class Canvas:
         self._mujoco = load_mujoco(wanted)
         self._wanted: RendererName = wanted
         self._quality: Quality = quality
+        self.appearance: Appearance | None = None
+        """How pictures look other than modelled."""
         self._make(replace(parts, as_balls=choose_gl(wanted).name == "raycast"))
 
     @property
@@ -50,6 +53,7 @@ class Canvas:
     def render(self, look: Look, camera: str, height: int, width: int) -> NDArray[np.uint8]:
         """(height, width, 3) uint8 RGB of what `look` describes; errors are those of `Renderer.render`."""
         self._place(look)
+        self._renderer.appearance = self.appearance
         frame = self._renderer.render(self._data, camera, height, width)
         if self.choice.name == "raycast" and not self._parts.as_balls:
             # No context could be made, which only the first frame finds out.

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from episodes.errors import ConfigError
+from sim.appearance import Appearance
 from sim.env import EnvSpec, Split, Step, checked_action
 from sim.gl import Choice, RendererName
 from sim.render import Quality
@@ -82,6 +83,8 @@ class SoftGymEnv:
         self._variation: int | None = None
         self._taken = 0
         self._canvas: Canvas | None = None
+        self.appearance: Appearance | None = None
+        """How pictures look other than modelled."""
 
     @property
     def spec(self) -> EnvSpec:
@@ -143,6 +146,7 @@ class SoftGymEnv:
         look = self._task.look()
         if self._canvas is None:
             self._canvas = Canvas(parts_of(self._task, hidden=self._hidden), self._wanted, self._quality)
+        self._canvas.appearance = self.appearance
         return self._canvas.render(look, camera, height, width)
 
     def save_state(self) -> NDArray[np.uint8]:

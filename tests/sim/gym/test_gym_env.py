@@ -34,6 +34,7 @@ class TestContinuousCartPole(EnvConformance):
         return make_env("rl-vlm-f/CartPole", horizon=15)
 
 
+@pytest.mark.long
 class TestFixedCartPole(EnvConformance):
     camera = "screen"
 
@@ -48,6 +49,7 @@ class TestMountainCar(EnvConformance):
         return make_env("gymnasium/MountainCarContinuous-v0", horizon=15)
 
 
+@pytest.mark.long
 class TestPendulum(EnvConformance):
     """By its id alone; gymnasium's own picture of it needs pygame, and is not looked at here."""
 
@@ -70,6 +72,7 @@ class TestHumanoid(EnvConformance):
         return make_env("vlmrm/Humanoid", horizon=6)
 
 
+@pytest.mark.long
 class TestAnt(EnvConformance):
     """Another of MuJoCo's, by its id; it ends when it is unhealthy."""
 
