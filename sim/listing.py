@@ -39,8 +39,8 @@ class ListConfig:
     """Processes that draw. 0: one per core."""
     renderer: RendererName = "auto"
     """What draws: EGL, OSMesa or, where no GL is installed, ray casting."""
-    quality: Quality = "default"
-    """default: with shadows, or fast."""
+    quality: Quality = "fast"
+    """fast, or default: MuJoCo's shadows and multi-sampling, which cost seconds a picture in software."""
 
 
 def main(config: ListConfig) -> int:
