@@ -75,6 +75,9 @@ SUBVERBS = {
     ("reward", "list"): Verb("reward.listing", "ListConfig", "the labellers of a dataset side by side"),
 }
 BENCHES = {
+    "train": Verb(
+        "bench.train", "TrainBenchConfig", "gradient steps per second beside d3rlpy, and waits for pictures"
+    ),
     "demo": Verb("bench.demo", "DemoBenchConfig", "success of every leg over several seeds"),
     "learning": Verb(
         "bench.learning",

@@ -118,12 +118,14 @@ def _within(value: float, bound: dict[str, float]) -> bool:
     return value >= bound.get("at_least", -np.inf) and value <= bound.get("at_most", np.inf)
 
 
-def record(folder: Path, contract: Contract, episodes: int, steps: int, storage: str) -> Dataset:
+def record(
+    folder: Path, contract: Contract, episodes: int, steps: int, storage: str, side: int = 84
+) -> Dataset:
     """A dataset of textured, noisy pictures as a lock-step simulation records it."""
     dataset = Dataset.create(folder, contract)
     rng = np.random.default_rng(0)
     for number in range(episodes):
-        pictures = textured(rng, steps + 1, 84, 84)
+        pictures = textured(rng, steps + 1, side, side)
         with dataset.new_writer(
             clock="sim", started_ns=10**9, episode_id=f"e{number:03d}", image_storage=storage
         ) as writer:

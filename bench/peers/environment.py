@@ -30,6 +30,13 @@ ROBOMIMIC = (
 )
 """robomimic, and what it needs that we do not. Its egl_probe is only for rendering, which is not used. Of
 torchvision the version that is built for the torch of requirements.lock: another one does not import."""
+D3RLPY = (
+    "d3rlpy==2.8.1",
+    "gymnasium==1.0.0",
+    *("gym==0.26.2", "gym-notices", "structlog", "colorama", "scikit-learn", "joblib", "threadpoolctl"),
+    *("narwhals", "dataclasses-json", "marshmallow<4", "typing-inspect", "mypy-extensions"),
+)
+"""d3rlpy, and what it needs that we do not."""
 GENERATIVEAI = (
     *(
         "google-generativeai==0.8.6",
