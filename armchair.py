@@ -100,6 +100,9 @@ BENCHES = {
     "label": Verb(
         "bench.label", "LabelBenchConfig", "questions per second to a paid judge, and what kills cost"
     ),
+    "workflow": Verb(
+        "bench.workflow", "WorkflowBenchConfig", "does the diagnosis of a run say what simulation says?"
+    ),
     "clip": Verb("bench.clip", "ClipBenchConfig", "zero-shot rewards beside the bare forward of open_clip"),
 }
 
