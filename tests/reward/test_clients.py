@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -21,7 +22,7 @@ from reward.clients.protocol import Bill, FreeErrand, Kind, Outcome, Picture, Qu
 from reward.clients.sending import SendConfig
 from reward.clients.vlm import VlmConfig
 from tests.reward.conftest import picture
-from tests.reward.wire import DIALECTS, Asked, Dialect, Reply, WireServer, broken_off, script
+from tests.reward.wire import DIALECTS, Asked, Dialect, Reply, WireServer, script
 
 KEY = "AIza-secret-7f3e"
 GOAL = "to open the drawer"
@@ -84,6 +85,16 @@ def ask(
         server.url, Task(GOAL, kind, layout), vlm or SINGLE, send, key=KEY, **settings
     )
     return judge.ask(pair(kind), errand or Errand())
+
+
+def broken_off(reply: Reply) -> Reply:
+    """The same answer, with words, as a provider marks it when a filter or the bound of tokens ended it."""
+    body = json.loads(json.dumps(reply.body))
+    for candidate in body.get("candidates", []):
+        candidate["finishReason"] = "MAX_TOKENS"
+    for choice in body.get("choices", []):
+        choice["finish_reason"] = "content_filter"
+    return replace(reply, body=body)
 
 
 def answer(value: object) -> str:

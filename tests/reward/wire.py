@@ -168,16 +168,6 @@ def gemini_said(text: str, *, prompt: int = 600, output: int = 20) -> Reply:
     return Reply(200, {"candidates": [candidate], "usageMetadata": usage, "modelVersion": "m"})
 
 
-def broken_off(reply: Reply) -> Reply:
-    """The same answer, with words, as a provider marks it when a filter or the bound of tokens ended it."""
-    body = json.loads(json.dumps(reply.body))
-    for candidate in body.get("candidates", []):
-        candidate["finishReason"] = "MAX_TOKENS"
-    for choice in body.get("choices", []):
-        choice["finish_reason"] = "content_filter"
-    return replace(reply, body=body)
-
-
 GEMINI_STATUS = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
