@@ -11,6 +11,7 @@ import pytest
 
 from episodes.contract import load_contract
 from episodes.dataset import Dataset
+from episodes.edits import Change
 from episodes.errors import ConfigError, EpisodeError
 from episodes.reader import Episode, stream_hash
 from episodes.writer import EpisodeWriter
@@ -115,11 +116,15 @@ def test_what_was_not_recorded_in_lock_step_is_refused(recorded: Path, tmp_path:
 
 def test_a_data_set_gets_pictures_that_label_takes(recorded: Path, tmp_path: Path) -> None:
     into = tmp_path / "more"
+    splits = Dataset.open(recorded).set_splits(0, 0.5)
+    Dataset.open(recorded).edits.add(["s5-e0001"], Change(outcome="failure"), who="me", when_ns=1)
     what = Redraw(recorded, into, "corner3", (30, 40))
     assert redraw(what) == (2, 0)
     assert redraw(what) == (0, 2), "what is there is kept"
     dataset, before = Dataset.open(into), Dataset.open(recorded)
     assert dataset.ids() == before.ids()
+    assert dataset.splits == splits
+    assert dataset.edits.entries() == before.edits.entries() != ()
     for episode_id in before.ids():
         with dataset.read(episode_id) as now, before.read(episode_id) as then:
             names = [*then.streams, "commands"]
