@@ -17,6 +17,7 @@ from policy.algorithms.brac import BRAC
 from policy.algorithms.cql import CQL
 from policy.algorithms.iql import IQL
 from policy.algorithms.oril import ORIL
+from policy.critic import frozen
 from policy.diagnosis.features import (
     effective_rank,
     feature_cosine,
@@ -142,7 +143,8 @@ def _gradients(learner: QLearner, rows: Transitions) -> dict[str, Tensor]:
     elif isinstance(learner, CQL):
         alpha = learner.log_alpha.detach().exp()
         loss_q = learner.critic_loss(rows, alpha)[0]
-        loss_policy = learner.actor_loss(rows, alpha, learner.log_alpha)[0]
+        with frozen(learner.q):
+            loss_policy = learner.actor_loss(rows, alpha, learner.log_alpha, learner.imitating)[0]
     else:
         loss_q = learner.critic_loss(rows)[0]
         loss_policy = learner.actor_loss(rows)[0]
