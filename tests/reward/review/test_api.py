@@ -300,5 +300,5 @@ def test_questions_about_episodes_that_are_gone_are_passed_over(
         assert found["progress"]["total"] == 20 - len(gone)
         found = post(page, "answer", {**said(found["items"][0], f"g{k}"), **ANNA})
     assert found["items"] == []
-    pairs = labelled_pairs(store, drawn, load_frames(Dataset.open(data.path), "front"), 0.0)
+    pairs = labelled_pairs(store, store.drawn("human"), load_frames(Dataset.open(data.path), "front"), 0.0)
     assert len(pairs) == 20 - len(gone)
