@@ -57,6 +57,24 @@ def read_back(ballots: Sequence[Ballot], outcomes: Mapping[str, Outcome]) -> lis
     ]
 
 
+def sides_by_order(
+    ballots: Sequence[Ballot], outcomes: Mapping[str, Outcome]
+) -> tuple[frozenset[Outcome], frozenset[Outcome]]:
+    """Sides that the answers there are name, as if asked in the drawn order: of the ballots that were shown
+    in it, and of the swapped ones. Two sides in one of them are votes that differ; one side in each, and not
+    the same, is an order that decides."""
+    straight, swapped = (
+        frozenset(
+            outcomes[b.key].swapped if b.swapped else outcomes[b.key]
+            for b in ballots
+            if b.swapped is order and b.key in outcomes
+        )
+        & {Outcome.FIRST, Outcome.SECOND}
+        for order in (False, True)
+    )
+    return straight, swapped
+
+
 def label_of(answers: Sequence[Outcome], unsure: Unsure) -> float | None:
     """P(second preferred) of a pair; None for no label.
 
@@ -161,15 +179,7 @@ def _report(task: str, pairs: Sequence[DrawnPair], outcomes: Mapping[str, Outcom
     swapped: list[bool] = []
     voted: list[bool] = []
     for pair in pairs:
-        by_order = [
-            {
-                outcomes[b.key].swapped if b.swapped else outcomes[b.key]
-                for b in pair.ballots
-                if b.swapped is order and b.key in outcomes
-            }
-            & {Outcome.FIRST, Outcome.SECOND}
-            for order in (False, True)
-        ]
+        by_order = sides_by_order(pair.ballots, outcomes)
         if all(len(named) == 1 for named in by_order):
             swapped.append(by_order[0] != by_order[1])
         if any(b.vote for b in pair.ballots):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reward.agreement import Content, Rater, raters
-from reward.ballots import label_of, verdict_of
+from reward.ballots import label_of, sides_by_order, verdict_of
 from reward.clients.human import HUMAN, is_person
 from reward.clients.protocol import Kind, Outcome
 from reward.records import DrawnPair, Place
@@ -86,10 +86,7 @@ def judged(store: LabelStore, labels: str) -> tuple[Judged, ...]:
         if not known:
             continue
         answers = tuple(outcomes[b.key].swapped if b.swapped else outcomes[b.key] for b in known)
-        orders = [
-            {a for a, b in zip(answers, known, strict=True) if b.swapped is order and a.label in (0, 1)}
-            for order in (False, True)
-        ]
+        orders = sides_by_order(pair.ballots, outcomes)
         found.append(
             Judged(
                 place,
