@@ -50,6 +50,7 @@ VERBS = {
         "policy.diagnosis.main",
         "DiagnoseConfig",
         "overfitting? underfitting? which checkpoint, what next",
+        in_simulation=True,
     ),
     "export": Verb("policy.export", "ExportConfig", "export a checkpoint as an ONNX bundle"),
     "rollout": Verb("sim.rollout", "RolloutConfig", "evaluate a bundle in simulation, in process"),

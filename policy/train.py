@@ -235,7 +235,7 @@ def main(config: TrainConfig, *, make_env: MakeEnv | None = None, make_judge: Ma
     """
 
     def train_one(one: TrainConfig) -> LoopResult:
-        with _judge(one, make_judge) as evaluate:
+        with rollouts_of(one, make_judge) as evaluate:
             return _train_with_bar(one, evaluate, make_env)
 
     if config.seeds:
@@ -246,7 +246,8 @@ def main(config: TrainConfig, *, make_env: MakeEnv | None = None, make_judge: Ma
 
 
 @contextmanager
-def _judge(config: TrainConfig, make_judge: MakeJudge | None) -> Iterator[Evaluate | None]:
+def rollouts_of(config: TrainConfig, make_judge: MakeJudge | None) -> Iterator[Evaluate | None]:
+    """The judge of the rollouts that a run asks for, until the block ends; None where it asks for none."""
     wanted = config.rollouts
     if not wanted.env or make_judge is None:
         yield None

@@ -13,12 +13,13 @@ from rich.text import Text
 
 from episodes.errors import ConfigError
 from episodes.screen import print_table, progress_bar, screen
-from policy.diagnosis.auto import Budget, Outcome, run_workflow
+from policy.diagnosis.auto import Budget, Outcome, Train, run_workflow
 from policy.diagnosis.page import write_page
 from policy.diagnosis.reading import Diagnosis, as_json, diagnose, preferred
 from policy.diagnosis.rules import Rules
 from policy.diagnosis.valuing import ValueConfig, Valued, section, share_best, value_runs
 from policy.diagnosis.valuing import as_json as values_as_json
+from policy.protocols import MakeEnv, MakeJudge
 from policy.run import TrainConfig
 from policy.settings import require
 
@@ -55,14 +56,20 @@ class DiagnoseConfig:
         Budget(self.budget_runs, self.budget_steps)
 
 
-def main(config: DiagnoseConfig) -> int:
-    """Diagnose, write the page, print a table and one JSON object on the last line."""
+def main(
+    config: DiagnoseConfig, *, make_env: MakeEnv | None = None, make_judge: MakeJudge | None = None
+) -> int:
+    """Diagnose, write the page, print a table and one JSON object on the last line.
+
+    `make_judge` makes the rollouts that runs trained by `--auto` ask for; nothing with a critic that learns
+    from recordings needs `make_env`.
+    """
     outcome = None
     if config.auto:
         if len(config.runs) != 1:
             raise ConfigError(f"--auto starts from one run; {len(config.runs)} were given.")
         budget = Budget(config.budget_runs, config.budget_steps)
-        outcome = run_workflow(config.runs[0], config.rules, budget, _train)
+        outcome = run_workflow(config.runs[0], config.rules, budget, _trainer(make_judge))
         found = outcome.found
     else:
         found = diagnose(config.runs, config.rules)
@@ -80,12 +87,16 @@ def main(config: DiagnoseConfig) -> int:
     return 0
 
 
-def _train(config: TrainConfig, why: str) -> None:
-    from policy.train import train
+def _trainer(make_judge: MakeJudge | None) -> Train:
+    from policy.train import rollouts_of, train
 
-    screen(stderr=True).print(f"train {config.run}: {why}")
-    with progress_bar(f"train {config.run.name}") as report:
-        train(config, progress=report)
+    def run(config: TrainConfig, why: str) -> None:
+        told = screen(stderr=True)
+        told.print(f"train {config.run}: {why}")
+        with progress_bar(f"train {config.run.name}") as report, rollouts_of(config, make_judge) as evaluate:
+            train(config, evaluate=evaluate, progress=report, warn=told.print)
+
+    return run
 
 
 def _say(found: Sequence[Diagnosis], outcome: Outcome | None) -> None:

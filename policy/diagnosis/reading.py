@@ -23,6 +23,11 @@ from policy.run import DATA_FILE, TrainConfig, read_config
 
 IMPLICIT = ("iql", "oril")
 """Algorithms without a conservative term in their critic's loss."""
+WITHOUT_CRITIC = {
+    "bc": "Look at valid/loss_policy in its log: where it rises, fewer --steps or --algo.dropout 0.1",
+    "gail": "It tries its policy in simulation: --rollouts.env logs evaluate/success",
+}
+"""Algorithms without a Q, and where to look instead."""
 _CRITIC = re.compile(r"/learner(/learner)?/q/")
 _ORDER: Mapping[Verdict, int] = {"sound": 0, "underfitting": 1, "overfitting": 2, "undecided": 3}
 
@@ -85,10 +90,10 @@ def read_run(run: Path, rules: Rules) -> Diagnosis:
         ConfigError: it has no critic.
     """
     config = replace(read_config(run), run=run)
-    if config.algo.name == "bc":
+    if config.algo.name in WITHOUT_CRITIC:
         raise ConfigError(
-            f"{run}: behaviour cloning has no Q, and the diagnosis reads Q. Look at valid/loss_policy in "
-            f"{run / METRICS_FILE}: where it rises, train fewer --steps, or with --algo.dropout 0.1."
+            f"{run}: {config.algo.name} has no Q, and the diagnosis reads Q. "
+            f"{WITHOUT_CRITIC[config.algo.name]}."
         )
     data = read_facts(run)
     rows = read_metrics(run / METRICS_FILE)

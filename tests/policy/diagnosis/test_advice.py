@@ -21,7 +21,7 @@ from policy.diagnosis.command import arguments, command
 from policy.diagnosis.rules import Finding, Rules
 from policy.encoders import EncoderConfig
 from policy.regularise import Regularisers
-from policy.run import TrainConfig
+from policy.run import RolloutsConfig, TrainConfig
 from policy.towers import TowerConfig
 from policy.train import train
 from policy.training import LoopConfig
@@ -56,7 +56,7 @@ CONFIGS = [
         loop=LoopConfig(steps=7, evaluate_every=0, keep_last=0, tensorboard=False),
         encoder=EncoderConfig(kind="workflow-resnet", per_q=True, crop=0.9),
         tower=TowerConfig(kind="timm", model="vit", checkpoint=Path("w.safetensors")),
-        num_threads=1,
+        num_threads=1, precision="bf16", compile=True, rollouts=RolloutsConfig(env="metaworld/reach-v3"),
     ),
 ]  # fmt: skip
 

@@ -21,7 +21,8 @@ from policy.diagnosis.auto import Budget, run_workflow
 from policy.diagnosis.main import DiagnoseConfig, main
 from policy.diagnosis.reading import diagnose, lowest_value, preferred
 from policy.diagnosis.rules import Rules
-from policy.run import TrainConfig
+from policy.metrics import read_metrics
+from policy.run import RolloutsConfig, TrainConfig
 from policy.train import train
 from tests.policy.diagnosis.curves import hump, log_of, settling
 
@@ -207,3 +208,31 @@ def test_auto_wants_one_run() -> None:
         main(DiagnoseConfig((Path("a"), Path("b")), auto=True))
     with pytest.raises(ConfigError, match="budget-runs"):
         DiagnoseConfig((Path("a"),), budget_runs=0)
+
+
+def test_auto_trains_with_the_rollouts_that_a_run_asks_for(
+    make_config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rollouts = RolloutsConfig(env="somewhere", episodes=1)
+    config = make_config(algo=SMALL, rollouts=rollouts, loop={"steps": 24, "evaluate_every": 12})
+
+    class Judge:
+        def __call__(self, step: int, act: Any) -> dict[str, float]:
+            return {"success": 0.25}
+
+        def close(self) -> None:
+            asked.append("closed")
+
+    asked: list[Any] = []
+
+    def make_judge(env: str, **rest: Any) -> Judge:
+        asked.append(env)
+        return Judge()
+
+    train(config, evaluate=Judge())
+    wanted = DiagnoseConfig((config.run,), auto=True, budget_runs=1, json=True)
+    main(wanted, make_judge=make_judge)
+    said = json.loads(capsys.readouterr().out)
+    assert asked == ["somewhere", "closed"]
+    rows = read_metrics(Path(said["runs"][1]["run"]) / "metrics.jsonl")
+    assert {row["evaluate/success"] for row in rows if "evaluate/success" in row} == {0.25}
