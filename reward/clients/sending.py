@@ -96,6 +96,12 @@ class Fault(Exception):
         self.detail, self.code, self.retry_after_s = detail, code, retry_after_s
         self.final, self.maybe_charged = final, maybe_charged
 
+    @property
+    def of_one_question(self) -> bool:
+        """Whether a final refusal may be about what this one request holds (a picture that is too large or
+        cannot be read), so that others can be answered all the same."""
+        return self.code in (400, 413, 422) and "api key" not in self.detail.lower()
+
 
 class TokenBucket:
     """At most `burst` requests at once and `per_minute` in the long run. Threads may share it."""
@@ -187,7 +193,7 @@ class Sender:
         try:
             return request()
         except Fault as fault:
-            if fault.final:
+            if fault.final and not fault.of_one_question:
                 # Before the slot is free for the next request.
                 errand.end_run()
             raise

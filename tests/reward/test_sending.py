@@ -97,6 +97,37 @@ def test_a_final_fault_stops_the_run_before_its_slot_is_free() -> None:
 
 
 @pytest.mark.parametrize(
+    ("code", "detail", "all_questions"),
+    [
+        (400, "this picture cannot be read", False),
+        (413, "too large", False),
+        (422, "no", False),
+        (400, "API key not valid", True),
+        (401, "who are you?", True),
+        (402, "no credit", True),
+        (404, "no such model", True),
+        (429, "insufficient_quota", True),
+    ],
+)
+def test_a_refusal_of_one_request_is_told_from_one_of_all(
+    code: int, detail: str, all_questions: bool
+) -> None:
+    sender = Sender(SendConfig(), "x", KEY, "X_KEY", lambda: 0.0)
+    ended: list[int] = []
+
+    class Ending(Errand):
+        def end_run(self) -> None:
+            ended.append(1)
+
+    def refuse() -> Reply:
+        raise Fault(detail, code=code, final=True)
+
+    with pytest.raises(LabelError):
+        sender.send("m", refuse, Ending(), 0.0, lambda r: 0.0)
+    assert bool(ended) is all_questions
+
+
+@pytest.mark.parametrize(
     ("headers", "body", "expected"),
     [
         ({"retry-after": "7"}, None, 7.0),
