@@ -26,6 +26,7 @@ from reward.model import CARD, pick_device, save_model
 from reward.objectives import Labels
 from reward.pairs import LabelledPairs
 from reward.quality import Quality
+from reward.records import left_out_note, present
 from reward.store import FILE, LabelStore
 
 
@@ -81,7 +82,7 @@ def main(config: FitConfig) -> int:
     device = pick_device(settings.device)
     with Progress(*Progress.get_default_columns(), console=console, transient=True) as bar:
         reading = bar.add_task("reading frames", total=None)
-        labels, frames, pairs = _labels(
+        labels, frames, pairs, note = _labels(
             config,
             dataset,
             stream,
@@ -108,6 +109,8 @@ def main(config: FitConfig) -> int:
             progress=lambda done, total: bar.update(fitting, completed=done, total=total),
         )
     save_model(out, fitted.model)
+    if note:
+        console.print(f"[yellow]{note}[/]", soft_wrap=True)
     say_quality(console, fitted.quality)
     say_held_out(console, fitted.model.card)
     what = "labelled pairs" if isinstance(pairs, LabelledPairs) else "scored frames"
@@ -117,11 +120,11 @@ def main(config: FitConfig) -> int:
 
 def _labels(
     config: FitConfig, dataset: Dataset, stream: str, progress: Callable[[int, int], None]
-) -> tuple[str, Frames, Labels]:
-    """Name of the label set, frames, and pairs or scores."""
+) -> tuple[str, Frames, Labels, str]:
+    """Name of the label set, frames, pairs or scores, and what to tell about those that were left out."""
     if config.cached is not None:
         height, width = dataset.contract.observations[stream].shape[:2]
-        return "cached", *cached_pairs(config.cached, (height, width), config.model.held_out)
+        return "cached", *cached_pairs(config.cached, (height, width), config.model.held_out), ""
     if not (dataset.path / FILE).is_file():
         raise LabelError(f"{dataset.path}: nothing was labelled yet: armchair label {dataset.path}")
     with LabelStore(dataset.path / FILE) as store:
@@ -131,9 +134,10 @@ def _labels(
         spill = dataset.path / ".cache" / "frames.npy"
         frames = load_frames(dataset, stream, spill=spill, progress=progress)
         held_out = config.model.held_out
+        note = left_out_note(len(drawn) - len(present(drawn, frames)), len(drawn))
         if kind is Kind.PREFERENCE:
-            return labels, frames, labelled_pairs(store, drawn, frames, held_out, config.unsure)
-        return labels, frames, labelled_scores(store, drawn, frames, kind, held_out)
+            return labels, frames, labelled_pairs(store, drawn, frames, held_out, config.unsure), note
+        return labels, frames, labelled_scores(store, drawn, frames, kind, held_out), note
 
 
 def say_quality(console: Console, quality: Quality) -> None:

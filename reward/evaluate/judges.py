@@ -18,7 +18,7 @@ from reward.evaluate.resampling import UNKNOWN, Figure, Resampling
 from reward.exchange import stored_draws
 from reward.frames import Frames
 from reward.pairs import LabelledPairs
-from reward.records import Ballot, DrawnPair
+from reward.records import Ballot, DrawnPair, left_out_note, present
 from reward.scores import LabelledScores
 from reward.store import LabelStore
 
@@ -49,6 +49,9 @@ class LabelSet:
     judged_values: NDArray[np.float64]
     """(m,) the judge's values."""
 
+    left_out: int = 0
+    """Drawn pairs beside these whose frames the dataset does not have any more."""
+
     def said(self, ballot: Ballot) -> object:
         """The answer to a ballot as it is compared with another vote: scores to one decimal."""
         value = self.ratings.get(ballot.key)
@@ -75,11 +78,15 @@ class JudgeFigures:
     overruled counts as the judge said it."""
     success: Confusion | None
     """Judged success against the simulation's."""
+    left_out: int = 0
+    """Items beside these whose frames the dataset does not have any more."""
 
     @property
     def advice(self) -> tuple[str, ...]:
         """What to change, in words."""
         found = [line for task in self.tasks for line in task.advice]
+        if note := left_out_note(self.left_out, self.items + self.left_out):
+            found.append(f"{self.labels}: {note}")
         agreed = self.self_agreement
         if agreed.value is not None and agreed.count >= MANY and agreed.value < STEADY:
             found.append(
@@ -111,7 +118,8 @@ def read_label_sets(
             kind = Kind(settings.get("kind", Kind.PREFERENCE.value))
             drawn.setdefault((labels, kind), []).extend(pairs)
     found = []
-    for (labels, kind), pairs in sorted(drawn.items()):
+    for (labels, kind), asked in sorted(drawn.items()):
+        pairs = list(present(asked, frames))
         none = np.empty(0, np.int64)
         scores = LabelledScores(none, none.astype(np.float32), none.astype(np.bool_))
         if kind is not Kind.PREFERENCE:
@@ -133,6 +141,7 @@ def read_label_sets(
                 labelled_pairs(store, said, frames, held_out),
                 own.frame,
                 own.target.astype(np.float64),
+                left_out=len(asked) - len(pairs),
             )
         )
     return tuple(found)
@@ -165,6 +174,7 @@ def judge_figures(found: LabelSet, frames: Frames, ground: Ground, resampling: R
         self_agreement=_votes(found, frames, resampling),
         accuracy=accuracy,
         success=detected,
+        left_out=found.left_out,
     )
 
 

@@ -142,3 +142,6 @@ def test_fit_and_label_go_on_when_an_episode_was_removed(
     assert "of 40 pairs or frames are left out: the dataset has no such frames any more" in said
     network = ["--network.kernels", "5", "3", "--network.channels", "8", "8", "--network.strides", "3", "2"]
     assert armchair(["fit", str(dataset.path), *network, "--optimise.epochs", "1"]) == 0
+    assert "of 40 pairs or frames are left out" in " ".join(capsys.readouterr().out.split())
+    assert armchair(["reward", "eval", str(dataset.path), "--labeller", "truth"]) == 0
+    assert "of 40 pairs or frames are left out" in " ".join(capsys.readouterr().out.split())
