@@ -26,7 +26,7 @@ from policy.diagnosis.features import (
     gradient_norm,
 )
 from policy.observations import map_seen
-from policy.policies import DeterministicPolicy
+from policy.policies import GaussianPolicy, TanhGaussianPolicy
 from policy.protocols import PolicyLearner
 from policy.transitions import Transitions, gather
 
@@ -129,7 +129,7 @@ def _values(found: Probed) -> dict[str, Tensor]:
 def _imitation(found: Probed) -> dict[str, Tensor]:
     learner, seen, actions = found.learner, found.rows.observations, found.rows.actions
     figures = {"action_error": (learner.policy(seen) - actions).square().mean()}
-    if not isinstance(learner.policy, DeterministicPolicy):
+    if isinstance(learner.policy, GaussianPolicy | TanhGaussianPolicy):
         figures["log_likelihood"] = -learner.policy.imitation_loss(seen, actions).mean()
     if isinstance(learner, BRAC):
         figures["log_likelihood_behaviour"] = learner.behaviour.log_prob(seen, actions).mean()
