@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from policy.run import TrainConfig
 from policy.settings import require
@@ -74,6 +73,8 @@ def summarise(metrics: Mapping[int, Mapping[str, float]]) -> dict[str, Any]:
 def _interval(values: Sequence[float]) -> list[float] | None:
     if len(values) < 2:
         return None
+    from scipy import stats  # a second of importing, which a single run need not wait for
+
     reach = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * np.std(values, ddof=1)
     reach /= math.sqrt(len(values))
     return [float(np.mean(values) - reach), float(np.mean(values) + reach)]

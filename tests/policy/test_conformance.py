@@ -165,7 +165,7 @@ def test_with_a_camera_a_stopped_run_goes_on_exactly_and_its_bundle_does_what_th
     assert not np.array_equal(blind[0], actions[-1])
 
 
-SHORT = {"iql", "bc"}
+SHORT = {"iql"}
 
 
 def arguments(algo: Any, at: str = "--algo") -> list[str]:

@@ -48,7 +48,7 @@ def fit(learner, rows: Transitions, steps: int) -> None:
         learner.update(sampler.sample())
 
 
-@pytest.mark.parametrize("expectile", [0.5, 0.9])
+@pytest.mark.parametrize("expectile", [pytest.param(0.5, marks=pytest.mark.long), 0.9])
 def test_iql_finds_the_values_and_the_policy_of_a_corridor_to_within_0_02(expectile: float) -> None:
     torch.manual_seed(0)
     rows, q, v = chain(discount=0.9, expectile=expectile)

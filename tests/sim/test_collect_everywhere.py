@@ -42,6 +42,7 @@ def hashes(folder: Path) -> dict[str, str]:
     return found
 
 
+@pytest.mark.long
 def test_a_rope_is_collected_by_expert_noise_and_chance_and_the_expert_succeeds(tmp_path: Path) -> None:
     contract = without_pictures(EASY, tmp_path)
     config = CollectConfig(tmp_path / "d", contract, EASY, episodes=3, mix=THIRDS, workers=1)

@@ -52,7 +52,7 @@ def controlled(world: World, seed: int, episode: int, task: str) -> tuple[bool, 
         pytest.param("drawer", marks=pytest.mark.long),
     ],
 )
-@pytest.mark.parametrize("split", ["train", "evaluation"])
+@pytest.mark.parametrize("split", [pytest.param("train", marks=pytest.mark.long), "evaluation"])
 def test_the_expert_succeeds_and_control_has_nothing_to_clamp(
     arm6: Contract, task: str, split: Split
 ) -> None:
