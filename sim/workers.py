@@ -103,27 +103,27 @@ class _Pool:
                 process.join()
 
     def _give(self, connection: Connection, waiting: list[int]) -> None:
+        # An interrupt may come between any two lines, and who is marked busy is waited for: so a worker is
+        # marked once it surely has a job. One that has it and is not marked ends when the pipe is closed.
         if waiting:
             job = waiting.pop()
-            self._busy[connection] = job
             connection.send(job)
+            self._busy[connection] = job
 
     def _finished(self, done: Callable[[int, object], None]) -> list[Connection]:
         ready = [c for c in wait(list(self._busy)) if isinstance(c, Connection)]
         for connection in ready:
-            job = self._busy[connection]
+            job = self._busy.pop(connection)  # before the answer is taken: none comes twice to wait for
             try:
                 kind, value = connection.recv()
             except EOFError:
                 process = self._workers[connection]
                 process.join()
-                del self._busy[connection]
                 raise MachineError(
                     f"{process.name} died at job {job} (exit code {process.exitcode}; -9 means killed, "
                     "often for memory). What was finished is kept: run the same command again, with fewer "
                     "workers if it was memory."
                 ) from None
-            del self._busy[connection]
             if kind == "done":
                 done(job, value)
             else:

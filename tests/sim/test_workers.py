@@ -6,11 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -152,3 +155,37 @@ def _group_alive(group: int) -> bool:
         if int(fields[2]) == group and fields[0] != "Z":
             return True
     return False
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(
+    ("method", "call"), [("send", 1), ("send", 2), ("send", 4), ("recv", 1), ("recv", 3)]
+)
+def test_an_interrupt_at_any_moment_ends_the_jobs_and_waits_for_nobody_who_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, call: int, when: str
+) -> None:
+    real, calls = getattr(Connection, method), 0
+
+    def interrupted(self: Connection, *arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == call and when == "before":
+            raise KeyboardInterrupt
+        found = real(self, *arguments)
+        if calls == call:
+            raise KeyboardInterrupt
+        return found
+
+    monkeypatch.setattr(Connection, method, interrupted)
+    ended: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            run_jobs(Squares(str(tmp_path)), range(8), 2, lambda *_: None)
+        except KeyboardInterrupt as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert len(ended) == 1, "it waits for a worker that has no job"
