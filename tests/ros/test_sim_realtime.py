@@ -275,8 +275,9 @@ def test_simulated_time_may_run_faster_and_jump_where_everybody_hears_the_clock(
     for jump_s in (5.0, -3.0):
         assert rig.set(clock_jump_s=jump_s)[0]
         rig.until_more(20, lambda: len(rig.clock))
-    gaps = np.diff(rig.clock)
-    assert sorted(g for g in gaps.tolist() if g != 5 * MS) == [-8_000 * MS + 5 * MS, 5_000 * MS + 5 * MS]
+    # A tick that the machine brings late leaves some out, which is a gap too, but no jump.
+    jumps = sorted(gap for gap in np.diff(rig.clock).tolist() if abs(gap) > 1_000 * MS)
+    assert jumps == pytest.approx([-8_000 * MS + 5 * MS, 5_000 * MS + 5 * MS], abs=200 * MS)
 
 
 def test_faults_are_refused_in_lock_step(start: Start) -> None:
