@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
-NICE = 5
+NICE = 10
 _ROS = ("tests/ros/", "tests/bench/test_control.py", "tests/bench/test_drills.py")
 
 # A background job of a shell without job control ignores SIGINT, and so would every child.
