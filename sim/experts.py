@@ -67,6 +67,16 @@ class Mix:
         return counts[0], counts[1], counts[2]
 
 
+def in_words(kind: Kind, sigma: float, switch_step: int | None) -> str:
+    """Who acts, for people and file attributes: `noisy sigma=1.3200 random-from=80`."""
+    words: list[str] = [kind]
+    if kind == "noisy":
+        words.append(f"sigma={sigma:.4f}")
+    if switch_step is not None:
+        words.append(f"random-from={switch_step}")
+    return " ".join(words)
+
+
 @dataclass(frozen=True)
 class Behaviour:
     """Who acts in one episode."""
@@ -87,12 +97,7 @@ class Behaviour:
     @property
     def label(self) -> str:
         """For people and file attributes, for example `noisy sigma=1.32 random-from=80`."""
-        words: list[str] = [self.kind]
-        if self.kind == "noisy":
-            words.append(f"sigma={self.sigma:.4f}")
-        if self.switch_step is not None:
-            words.append(f"random-from={self.switch_step}")
-        return " ".join(words)
+        return in_words(self.kind, self.sigma, self.switch_step)
 
     def rng(self) -> np.random.Generator:
         """The generator to hand to `act`, new for each run of the episode."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from episodes.errors import ConfigError
-from sim.experts import Kind
+from sim.experts import Kind, in_words
 
 Vector = NDArray[np.float64]
 Script = Callable[[Vector], Vector]
@@ -52,12 +52,7 @@ class ScriptedBehaviour:
     @property
     def label(self) -> str:
         """For people and file attributes, for example `noisy sigma=1.32 random-from=80`."""
-        words: list[str] = [self.kind]
-        if self.kind == "noisy":
-            words.append(f"sigma={self.sigma:.4f}")
-        if self.switch_step is not None:
-            words.append(f"random-from={self.switch_step}")
-        return " ".join(words)
+        return in_words(self.kind, self.sigma, self.switch_step)
 
     def rng(self) -> np.random.Generator:
         """The generator to hand to `act`, new for each run of the episode."""

@@ -20,7 +20,7 @@ from sim.arm6.expert import GAIN, SPEED, Expert
 from sim.arm6.kinematics import solve, tool_down
 from sim.arm6.model import GRIPPER, HOME
 from sim.arm6.tasks import AZIMUTH_RAD, HEIGHT_M, RADIUS_M
-from sim.experts import Kind
+from sim.experts import Kind, in_words
 
 Vector = NDArray[np.float64]
 _PERIOD_S = PERIOD_NS * 1e-9
@@ -60,12 +60,7 @@ class ArmBehaviour:
     @property
     def label(self) -> str:
         """For people and file attributes, for example `noisy sigma=1.32 random-from=80`."""
-        words: list[str] = [self.kind]
-        if self.kind == "noisy":
-            words.append(f"sigma={self.sigma:.4f}")
-        if self.switch_step is not None:
-            words.append(f"random-from={self.switch_step}")
-        return " ".join(words)
+        return in_words(self.kind, self.sigma, self.switch_step)
 
     def rng(self) -> np.random.Generator:
         """The generator to hand to `act`, new for each run of the episode."""
