@@ -113,8 +113,6 @@ def train(
         learner = config.algo.build(space, data.contract.action_dim, device)
         normaliser = Normaliser(data.mean, data.std, config.data.std_floor)
         graph = build_graph(learner, data.contract, data.streams, data.cameras, normaliser, device, tower)
-        if isinstance(learner, GAIL) and make_env is not None:
-            learner.connect(_live(config.algo.horizon, data, graph, make_env))
         rows = data.train.to(device).scaled(graph.normaliser, graph.action_range)
         held_out = None
         if data.valid is not None:
@@ -135,8 +133,23 @@ def train(
         accelerate(learner, Acceleration(config.compile, config.cuda_graphs, warn), config.algo.name, device)
         trained = Reduced(learner, config.precision)
         sampler = _sampler(config, data, rows)
-        with nullcontext(sampler) if data.pictures is None else prefetched(sampler) as batches:
+        fetching = nullcontext(sampler) if data.pictures is None else prefetched(sampler)
+        with _connected(learner, data, graph, make_env), fetching as batches:
             return run_loop(trained, batches, config.loop, config.run, evaluate=judge, progress=progress)
+
+
+@contextmanager
+def _connected(
+    learner: PolicyLearner, data: OfflineData, graph: PolicyGraph, make_env: MakeEnv | None
+) -> Iterator[None]:
+    """Give a learner that tries its policy an environment, until the block ends."""
+    if not isinstance(learner, GAIL) or make_env is None:
+        yield
+        return
+    live = _live(learner.config.horizon, data, graph, make_env)
+    learner.connect(live)
+    with closing(live.env):
+        yield
 
 
 def _live(horizon: int, data: OfflineData, graph: PolicyGraph, make_env: MakeEnv) -> Live:

@@ -303,3 +303,15 @@ def test_settings_that_cannot_work_are_refused_by_name(key) -> None:
 def test_a_trust_region_that_cannot_work_is_refused_by_name(key) -> None:
     with pytest.raises(ConfigError, match=f"--algo.trust-region.{next(iter(key)).replace('_', '-')}"):
         TrustRegion(**key)
+
+
+def test_the_environment_that_gail_tries_its_policy_in_is_closed_with_the_run(make_config) -> None:
+    made: list[TinyWorld] = []
+
+    def make_env(name: str, *, horizon: int) -> TinyWorld:
+        made.append(TinyWorld(name, horizon=horizon))
+        return made[-1]
+
+    algo = GAILConfig(hidden=(8, 8), episodes=2, horizon=7, bc_steps=25, value_steps=3)
+    train(make_config("a", algo=algo), make_env=make_env)
+    assert [world.closed for world in made] == [True]

@@ -40,6 +40,7 @@ class PointWorld:
     steps: int = 0
     starts: list[tuple[int, int]] = field(default_factory=list)
     position: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
+    closed: bool = False
 
     def reset(self, *, seed: int, episode: int) -> Point:
         self.steps = 0
@@ -53,6 +54,9 @@ class PointWorld:
         self.position = self.position + 0.4 * action
         cost = float(np.square(self.position).sum())
         return Point(self.position, truncated=self.steps >= self.horizon, reward=-cost, success=cost < 0.01)
+
+    def close(self) -> None:
+        self.closed = True
 
 
 class TinyWorld(PointWorld):
