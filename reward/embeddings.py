@@ -13,6 +13,7 @@ import queue
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 
@@ -190,7 +191,7 @@ Batch = list[tuple[bytes, int]]
 def _spread(
     images: NDArray[np.uint8], batches: Sequence[Batch], encoders: Sequence[ImageEncoder]
 ) -> Iterator[tuple[Batch, NDArray[np.float32]]]:
-    """Batches with their features, as they come; the first failure ends all."""
+    """Batches with their features, as they come; the first failure ends all, after what was under way."""
     if len(encoders) == 1:
         for part in batches:
             yield part, encoders[0].encode(images[[row for _, row in part]])
@@ -206,20 +207,29 @@ def _spread(
         finally:
             idle.put(encoder)
 
-    left = iter(batches)
     pool = ThreadPoolExecutor(len(encoders), thread_name_prefix="encoder")
+    running: set[Future[tuple[Batch, NDArray[np.float32]]]] = set()
+    failure: BaseException | None = None
+    left = iter(batches)
     try:
-        running: set[Future[tuple[Batch, NDArray[np.float32]]]] = set()
-        for part in left:
-            running.add(pool.submit(work, part))
-            if len(running) >= _HELD_BACK * len(encoders):
-                finished, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    yield future.result()
-        while running:
+        while failure is None:
+            running |= {
+                pool.submit(work, part) for part in islice(left, _HELD_BACK * len(encoders) - len(running))
+            }
+            if not running:
+                return
             finished, running = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
+                if (error := future.exception()) is not None:
+                    failure = failure or error
+                else:
+                    yield future.result()
+        # What other devices had done or were at when one failed is paid for: it is handed out before the
+        # failure is.
+        for future in wait({future for future in running if not future.cancel()}).done:
+            if future.exception() is None:
                 yield future.result()
+        raise failure
     finally:
         pool.shutdown(cancel_futures=True)
 
