@@ -39,7 +39,7 @@ setup(
         shared("launch/params", "*.yaml"),
     ],
     install_requires=["setuptools"],
-    extras_require={"test": ["pytest"], "view": ["rerun-sdk>=0.41,<0.42"]},
+    extras_require={"test": ["pytest"], "view": ["rerun-sdk>=0.41,<0.42"], "wandb": ["wandb>=0.31"]},
     zip_safe=False,
     entry_points={
         "console_scripts": [

@@ -130,10 +130,12 @@ class PictureSampler(BatchSampler[Transitions]):
         return seen._replace(images=tuple(self._augment(images) for images in seen.images))
 
     def _augment(self, images: Tensor) -> Tensor:
-        reach, count = self.encoder.shift, len(images)
+        # Drawn for the whole batch: the generators of all ranks stay alike.
+        reach, drawn = self.encoder.shift, len(images) * self._ranks.count
         if reach:
-            pixels = torch.randint(-reach, reach + 1, (count, 2), generator=self._generator)
-            images = shift(images, pixels, reach)
+            pixels = torch.randint(-reach, reach + 1, (drawn, 2), generator=self._generator)
+            images = shift(images, self._ranks.share(pixels), reach)
         if self.encoder.crop < 1:
-            images = crop(images, self.encoder.crop, torch.rand(count, 2, generator=self._generator))
+            where = torch.rand(drawn, 2, generator=self._generator)
+            images = crop(images, self.encoder.crop, self._ranks.share(where))
         return images

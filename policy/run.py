@@ -228,7 +228,7 @@ def read_config(run: Path) -> TrainConfig:
     return from_json(TrainConfig, _read_json(run / CONFIG_FILE), str(run / CONFIG_FILE))
 
 
-def check_same_run(config: TrainConfig, data: OfflineData) -> None:
+def check_same_run(config: TrainConfig, data: OfflineData, processes: int = 1) -> None:
     """Refuse to go on with checkpoints of another configuration or of other data.
 
     The folder and the files may have moved: what counts is what they hold.
@@ -246,6 +246,8 @@ def check_same_run(config: TrainConfig, data: OfflineData) -> None:
         found.append(("data.files (their transitions)", "as trained on", "others"))
     if _read_json(config.run / DATA_FILE).get("tower_sha256") != data.tower_sha256:
         found.append(("tower.checkpoint (its weights)", "as trained with", "others"))
+    if (before := _read_json(config.run / DATA_FILE).get("processes", 1)) != processes:
+        found.append(("torchrun's processes", before, processes))
     if found:
         lines = "\n".join(f"  {key}: {before!r} -> {after!r}" for key, before, after in found)
         raise ConfigError(
@@ -254,7 +256,7 @@ def check_same_run(config: TrainConfig, data: OfflineData) -> None:
         )
 
 
-def write_run_files(config: TrainConfig, data: OfflineData) -> None:
+def write_run_files(config: TrainConfig, data: OfflineData, processes: int = 1) -> None:
     """Write what a run was told and what it learns from into its folder."""
     _write(config.run / CONTRACT_FILE, data.contract.text)
     summary = {
@@ -269,6 +271,7 @@ def write_run_files(config: TrainConfig, data: OfflineData) -> None:
         "unlabelled_transitions": data.unlabelled,
         "sha256": data.sha256,
         "tower_sha256": data.tower_sha256,
+        "processes": processes,
     }
     _write(config.run / DATA_FILE, json.dumps(summary, indent=1) + "\n")
     _write(config.run / CONFIG_FILE, json.dumps(to_json(config), indent=1) + "\n")

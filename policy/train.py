@@ -36,6 +36,7 @@ from policy.normalise import Normaliser
 from policy.pictures import PictureSampler
 from policy.prefetch import prefetched
 from policy.protocols import Evaluate, MakeEnv, MakeJudge, PolicyLearner
+from policy.ranks import ALONE, Ranks, joined
 from policy.run import (
     CONTRACT_FILE,
     FILMS,
@@ -47,8 +48,8 @@ from policy.run import (
     save_tower,
     write_run_files,
 )
-from policy.seeds import train_seeds
-from policy.settings import require
+from policy.seeds import runs_of, train_seeds
+from policy.settings import require, to_json
 from policy.towers import Tower, features, load_checkpoint, tower_sha256
 from policy.training import BatchSampler, LoopResult, TrainingInterrupted, run_loop
 from policy.transitions import Transitions, gather
@@ -66,6 +67,7 @@ def train(
     make_env: MakeEnv | None = None,
     progress: Callable[[int, int], None] | None = None,
     warn: Callable[[str], None] = warnings.warn,
+    ranks: Ranks = ALONE,
 ) -> LoopResult:
     """Train in `config.run`, from its newest checkpoint where it has one; a finished run returns at once.
 
@@ -74,6 +76,7 @@ def train(
         make_env: makes the environment that an algorithm tries its policy in.
         progress: called with (steps done, steps in all).
         warn: told what was asked for and cannot be had, such as `compile` without a compiler.
+        ranks: the processes that train this run together, as `torchrun` starts them.
 
     Raises:
         ConfigError: a setting cannot work, or the folder holds checkpoints of another configuration (all
@@ -92,22 +95,24 @@ def train(
     require(
         not config.seeds, "seeds", config.seeds, "this trains one run; `armchair train` takes several seeds"
     )
+    _check_ranks(config, ranks)
     require(
-        not config.rollouts.env or evaluate is not None,
+        not config.rollouts.env or evaluate is not None or not ranks.leads,
         "rollouts.env",
         config.rollouts.env,
         "rollouts are made by `armchair train`; who calls `train` gives `evaluate`",
     )
-    device = _device(config.device)
+    device = _device(config.device, ranks)
     data = load_run_data(config)
-    with only_one(config.run), _threads(config.num_threads):
+    with only_one(config.run) if ranks.leads else nullcontext(), _threads(config.num_threads):
         tower, data = _through_tower(config, data, device)
         if Checkpoints(config.run / "checkpoints", 0).newest() is not None:
-            check_same_run(config, data)
-        else:
-            write_run_files(config, data)
+            check_same_run(config, data, ranks.count)
+        elif ranks.leads:
+            write_run_files(config, data, ranks.count)
             if tower is not None:
                 save_tower(config.run, tower)
+        ranks.agree("configuration or data", (to_json(replace(config, run=Path())), data.sha256))
         torch.manual_seed(config.seed)
         space = observation_space(config, data.streams, data.cameras, tower)
         learner = config.algo.build(space, data.contract.action_dim, device)
@@ -132,10 +137,15 @@ def train(
 
         accelerate(learner, Acceleration(config.compile, config.cuda_graphs, warn), config.algo.name, device)
         trained = Reduced(learner, config.precision)
-        sampler = _sampler(config, data, rows)
+        sampler = _sampler(config, data, rows, ranks)
+        if not ranks.leads:
+            # The weights are drawn alike everywhere; noise that is drawn alike would be less of it.
+            torch.manual_seed((config.seed << 16) + ranks.rank)
         fetching = nullcontext(sampler) if data.pictures is None else prefetched(sampler)
         with _connected(learner, data, graph, make_env), fetching as batches:
-            return run_loop(trained, batches, config.loop, config.run, evaluate=judge, progress=progress)
+            return run_loop(
+                trained, batches, config.loop, config.run, evaluate=judge, progress=progress, ranks=ranks
+            )
 
 
 @contextmanager
@@ -221,7 +231,9 @@ def load_run_data(config: TrainConfig, files: tuple[Path, ...] = ()) -> OfflineD
     )
 
 
-def _sampler(config: TrainConfig, data: OfflineData, rows: Transitions) -> BatchSampler[Transitions]:
+def _sampler(
+    config: TrainConfig, data: OfflineData, rows: Transitions, ranks: Ranks
+) -> BatchSampler[Transitions]:
     weights, beside = data.weights, None
     if config.algo.experts != "ignored" and data.train.expert is not None:
         if config.algo.experts == "beside":
@@ -229,7 +241,7 @@ def _sampler(config: TrainConfig, data: OfflineData, rows: Transitions) -> Batch
         else:
             weights = data.train.expert * (1.0 if weights is None else weights)
     if data.pictures is None:
-        return BatchSampler(rows, config.batch_size, config.seed, weights=weights, beside=beside)
+        return BatchSampler(rows, config.batch_size, config.seed, weights=weights, beside=beside, ranks=ranks)
     return PictureSampler(
         rows,
         config.batch_size,
@@ -238,23 +250,30 @@ def _sampler(config: TrainConfig, data: OfflineData, rows: Transitions) -> Batch
         config.encoder,
         weights=weights,
         beside=beside,
+        ranks=ranks,
     )
 
 
 def main(config: TrainConfig, *, make_env: MakeEnv | None = None, make_judge: MakeJudge | None = None) -> int:
     """Train with a progress bar, and say what came out; of several seeds as JSON on the last line.
 
-    `make_env` as in `train`; `make_judge` makes the rollouts that `config.rollouts` asks for.
+    `make_env` as in `train`; `make_judge` makes the rollouts that `config.rollouts` asks for. Started by
+    `torchrun`, all processes train one run, and the first of them speaks.
     """
+    with joined(config.device) as ranks:
+        if not ranks.leads:
+            for one in runs_of(config) if config.seeds else [config]:
+                train(one, make_env=make_env, ranks=ranks)
+            return 0
 
-    def train_one(one: TrainConfig) -> LoopResult:
-        with rollouts_of(one, make_judge) as evaluate:
-            return _train_with_bar(one, evaluate, make_env)
+        def train_one(one: TrainConfig) -> LoopResult:
+            with rollouts_of(one, make_judge) as evaluate:
+                return _train_with_bar(one, evaluate, make_env, ranks)
 
-    if config.seeds:
-        print(json.dumps(train_seeds(config, train_one)))
-        return 0
-    train_one(config)
+        if config.seeds:
+            print(json.dumps(train_seeds(config, train_one)))
+        else:
+            train_one(config)
     return 0
 
 
@@ -279,7 +298,9 @@ def rollouts_of(config: TrainConfig, make_judge: MakeJudge | None) -> Iterator[E
         yield judge
 
 
-def _train_with_bar(config: TrainConfig, evaluate: Evaluate | None, make_env: MakeEnv | None) -> LoopResult:
+def _train_with_bar(
+    config: TrainConfig, evaluate: Evaluate | None, make_env: MakeEnv | None, ranks: Ranks
+) -> LoopResult:
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -297,6 +318,7 @@ def _train_with_bar(config: TrainConfig, evaluate: Evaluate | None, make_env: Ma
                 make_env=make_env,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
                 warn=lambda text: console.print(text, style="yellow", markup=False, soft_wrap=True),
+                ranks=ranks,
             )
     except TrainingInterrupted as stopped:
         console.print(f"[yellow]{stopped}[/]")
@@ -314,10 +336,27 @@ def _train_with_bar(config: TrainConfig, evaluate: Evaluate | None, make_env: Ma
     return result
 
 
-def _device(name: str) -> torch.device:
+def _check_ranks(config: TrainConfig, ranks: Ranks) -> None:
+    if ranks.count == 1:
+        return
+    require(
+        config.batch_size % ranks.count == 0,
+        "batch-size",
+        config.batch_size,
+        f"{ranks.count} processes share every batch; give a multiple of that",
+    )
+    require(
+        not config.cuda_graphs, "cuda-graphs", True, "a graph cannot wait for other processes; leave it out"
+    )
+    require(
+        config.algo.name != "gail", "algo", "gail", "its step tries itself in one simulation; train it alone"
+    )
+
+
+def _device(name: str, ranks: Ranks) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise MachineError("--device cuda: torch finds no GPU here. Use --device cpu, or install the driver.")
-    return torch.device(name)
+    return torch.device(name, ranks.local) if name == "cuda" and ranks.count > 1 else torch.device(name)
 
 
 @contextmanager

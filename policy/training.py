@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -22,6 +22,7 @@ from torch import Tensor
 from episodes.errors import ConfigError, DatasetError
 from policy.checkpoint import Checkpoints, State, load_state, restore_rng, rng_state
 from policy.metrics import METRICS_FILE, MetricsLog, latest_metrics
+from policy.ranks import ALONE, Ranks, averaged_gradients
 from policy.settings import require
 
 Metrics = Mapping[str, Tensor]
@@ -84,10 +85,12 @@ class BatchSampler(Generic[BatchT]):
         *,
         weights: Tensor | None = None,
         beside: Tensor | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         """`rows` is a named tuple of tensors with the same first axis, the samples; None stands for a column
         that is not there. Row i is drawn in proportion to `weights` (N,), or as often as any other. From the
-        rows `beside` (M,) as many are drawn again, behind the others.
+        rows `beside` (M,) as many are drawn again, behind the others. Each of `ranks` gets its share of every
+        batch.
 
         Raises:
             ConfigError: `batch_size` is below 1.
@@ -103,6 +106,7 @@ class BatchSampler(Generic[BatchT]):
         self._device = rows[0].device
         self._generator = torch.Generator().manual_seed(seed)
         self._beside = beside
+        self._ranks = ranks
         self._cumulative = None if weights is None else self._checked(weights)
         # Rounding may put a point at the very end, behind the last row with a weight.
         self._last = self._size - 1 if weights is None else int(weights.nonzero()[-1])
@@ -117,10 +121,10 @@ class BatchSampler(Generic[BatchT]):
 
     def sample(self) -> BatchT:
         """The next batch."""
-        index = self._draw()
+        index = self._ranks.share(self._draw())
         if self._beside is not None:
             again = torch.randint(len(self._beside), (self.batch_size,), generator=self._generator)
-            index = torch.cat((index, self._beside[again]))
+            index = torch.cat((index, self._beside[self._ranks.share(again)]))
         index = index.to(self._device)
         columns = (None if tensor is None else tensor.index_select(0, index) for tensor in self.rows)
         return type(self.rows)(*columns)
@@ -156,6 +160,8 @@ class LoopConfig:
     """How many numbered checkpoints are kept; 0 keeps all."""
     tensorboard: bool = True
     """Write TensorBoard event files beside metrics.jsonl."""
+    wandb: str = ""
+    """Project at Weights & Biases that gets the figures too; needs `pip install 'armchair[wandb]'`."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "log_every"):
@@ -199,6 +205,7 @@ def run_loop(
     evaluate: Callable[[int], Mapping[str, float]] | None = None,
     progress: Callable[[int, int], None] | None = None,
     clock_ns: Callable[[], int] = time.monotonic_ns,
+    ranks: Ranks = ALONE,
 ) -> LoopResult:
     """Train `learner` for `config.steps` steps in `folder`, from its newest checkpoint where it has one.
 
@@ -209,25 +216,33 @@ def run_loop(
     Args:
         evaluate: figures for the log after a number of steps. Training's random numbers do not notice it.
         progress: called with (steps done, steps in all).
+        ranks: who trains together. All of them call this alike; the one that leads logs, evaluates and saves.
 
     Raises:
         ConfigError: the training diverged; nothing of that is saved.
+        MachineError: the ranks do not have the same weights.
         TrainingInterrupted: SIGINT or SIGTERM came; the state was saved first. A second signal does not wait.
     """
     checkpoints = Checkpoints(folder / "checkpoints", config.keep_last)
     newest = checkpoints.newest()
-    start = 0 if newest is None else _restore(newest, learner, sampler)
+    start = 0 if newest is None else _restore(newest, learner, sampler, ranks)
+    ranks.agree("checkpoint to start from", start)
     step = logged_step = start
     waited_ns = 0
     begun = logged_ns = clock_ns()
 
     def save(name: str | None = None) -> Path:
-        state = {"learner": learner.state_dict(), "sampler": sampler.state_dict(), "rng": rng_state()}
-        return checkpoints.save({"step": step, **state}, step, name)
+        state = {"learner": learner.state_dict(), "sampler": sampler.state_dict(), **_random(ranks)}
+        ranks.agree(f"state after {step} steps", (state["learner"], state["sampler"]))
+        if ranks.leads:
+            checkpoints.save({"step": step, **state}, step, name)
+        ranks.wait()
+        return checkpoints.path(name or f"step-{step:08d}")
 
     with (
-        MetricsLog(folder, resume_step=start, tensorboard=config.tensorboard) as log,
-        stop_requests() as stop,
+        _log(folder, start, config, ranks) as log,
+        stop_requests() as asked_to_stop,
+        averaged_gradients(ranks),
     ):
         while step < config.steps:
             asked_ns = clock_ns()
@@ -238,17 +253,19 @@ def run_loop(
             last = step == config.steps
             if last or step % config.log_every == 0:
                 now = clock_ns()
-                values = _prefixed("train", _means(metrics, step))
-                log.write(step, values | _speed(step - logged_step, now - logged_ns, waited_ns))
+                values = _prefixed("train", _means(metrics, step, ranks))
+                if log is not None:
+                    log.write(step, values | _speed(step - logged_step, now - logged_ns, waited_ns))
                 logged_step, logged_ns, waited_ns = step, now, 0
             paused_ns = clock_ns()
-            if evaluate is not None and (last or _due(step, config.evaluate_every)):
+            if log is not None and evaluate is not None and (last or _due(step, config.evaluate_every)):
                 with torch.random.fork_rng(devices=_cuda_devices()):
                     figures = evaluate(step)
                 if figures:
                     log.write(step, figures)
+            stop = ranks.any(bool(asked_to_stop))
             if stop or last or _due(step, config.checkpoint_every):
-                _means(metrics, step)
+                _means(metrics, step, ranks)
                 path = save(FINAL if last else None)
                 if stop:
                     raise TrainingInterrupted(step, path)
@@ -256,7 +273,7 @@ def run_loop(
             if progress is not None and (last or step % PROGRESS_EVERY == 0):
                 progress(step, config.steps)
     final = checkpoints.path(FINAL)
-    if stop:
+    if ranks.any(bool(asked_to_stop)):
         raise TrainingInterrupted(step, final)
     seconds = (clock_ns() - begun) / 1e9
     return LoopResult(
@@ -290,16 +307,37 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _restore(path: Path, learner: Learner[Any], sampler: Sampler[Any]) -> int:
+def _log(
+    folder: Path, start: int, config: LoopConfig, ranks: Ranks
+) -> AbstractContextManager[MetricsLog | None]:
+    if not ranks.leads:
+        return nullcontext()
+    return MetricsLog(folder, resume_step=start, tensorboard=config.tensorboard, wandb=config.wandb)
+
+
+def _random(ranks: Ranks) -> State:
+    """Torch's generators: of the rank that leads, and behind it of the others, whose noise is their own."""
+    own = rng_state()
+    if ranks.count == 1:
+        return {"rng": own}
+    cpu = ranks.gathered(own["cpu"])
+    states: list[State] = [{"cpu": state} for state in cpu]
+    if "cuda" in own:
+        for state, cuda in zip(states, ranks.gathered(torch.stack(own["cuda"])), strict=True):
+            state["cuda"] = list(cuda)
+    return {"rng": states[0], "rng_beside": states[1:]}
+
+
+def _restore(path: Path, learner: Learner[Any], sampler: Sampler[Any], ranks: Ranks) -> int:
     state = load_state(path)
     learner.load_state_dict(state["learner"])
     sampler.load_state_dict(state["sampler"])
-    restore_rng(state["rng"])
+    restore_rng(state["rng"] if ranks.leads else state["rng_beside"][ranks.rank - 1])
     return int(state["step"])
 
 
-def _means(metrics: Metrics, step: int) -> dict[str, float]:
-    values = {name: float(value.float().mean()) for name, value in metrics.items()}
+def _means(metrics: Metrics, step: int, ranks: Ranks) -> dict[str, float]:
+    values = ranks.mean({name: float(value.float().mean()) for name, value in metrics.items()})
     wrong = [name for name, value in values.items() if not math.isfinite(value)]
     if wrong:
         raise ConfigError(

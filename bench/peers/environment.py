@@ -37,6 +37,23 @@ D3RLPY = (
     *("narwhals", "dataclasses-json", "marshmallow<4", "typing-inspect", "mypy-extensions"),
 )
 """d3rlpy, and what it needs that we do not."""
+WANDB = (
+    "wandb==0.31.0",
+    *(
+        "cwevals",
+        "click",
+        "platformdirs",
+        "pydantic",
+        "pydantic-core",
+        "annotated-types",
+        "typing-inspection",
+    ),
+    *("opentelemetry-api", "opentelemetry-sdk", "opentelemetry-proto", "opentelemetry-semantic-conventions"),
+    *("opentelemetry-exporter-http-transport", "opentelemetry-exporter-otlp-common"),
+    *("opentelemetry-exporter-otlp-proto-common", "opentelemetry-exporter-otlp-proto-http"),
+    *("googleapis-common-protos", "requests", "urllib3", "charset-normalizer", "xxhash", "sniffio", "distro"),
+)
+"""The client of Weights & Biases, and what it needs that we may not have."""
 GENERATIVEAI = (
     *(
         "google-generativeai==0.8.6",

@@ -188,11 +188,11 @@ def arguments(algo: Any, at: str = "--algo") -> list[str]:
 def test_a_run_killed_with_sigkill_ends_bit_for_bit_like_one_never_killed(
     algo, make_config, prepared
 ) -> None:
-    loop = {"steps": 1000, "log_every": 50, "evaluate_every": 300, "checkpoint_every": 100}
+    loop = {"steps": 400, "log_every": 50, "evaluate_every": 150, "checkpoint_every": 50}
     config, killed = (make_config(run, algo=algo, loop=loop) for run in ("whole", "killed"))
     command = [
         sys.executable, "armchair.py", "train", str(killed.run), "--data.files", str(prepared),
-        "--steps", "1000", "--log-every", "50", "--evaluate-every", "300", "--checkpoint-every", "100",
+        "--steps", "400", "--log-every", "50", "--evaluate-every", "150", "--checkpoint-every", "50",
         "--no-tensorboard", "--batch-size", "16", "--num-threads", "1",
         f"algo:{algo.name}", *arguments(algo),
     ]  # fmt: skip
@@ -208,7 +208,7 @@ def test_a_run_killed_with_sigkill_ends_bit_for_bit_like_one_never_killed(
         process.communicate()
     assert process.returncode == -signal.SIGKILL
     result = train(killed)
-    assert 0 < result.resumed_from < 1000
+    assert 0 < result.resumed_from < 400
     train(config)
     assert_same_bits(final(config.run), final(killed.run))
     assert log(config.run) == log(killed.run)
