@@ -9,6 +9,8 @@ Facts that decide the adapter (MetaWorld 3.1.1 on MuJoCo 3.3.0):
   alike (the ML benchmarks would zero them);
 - the first observation of MetaWorld is not clipped to its observation space and all later ones are; here
   all are;
+- `corner2_cropped` is the part of `corner2` that RL-VLM-F shows its judge of drawer and sweep: rows and
+  columns 100 to 399 of 480, its columns counted in the mirrored picture;
 - the corner cameras are mounted upside down. They are rolled by 180° in the model, which, unlike flipping
   the rows of the picture, does not mirror it: seen from `corner2` the drawer is on the right.
 """
@@ -24,6 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from episodes.errors import ConfigError, MachineError, did_you_mean
 from sim.appearance import Appearance
+from sim.crop import Crop
 from sim.env import EnvSpec, Split, Step, checked_action
 from sim.gl import Choice, RendererName, load_mujoco
 from sim.goals import goal_seed
@@ -37,6 +40,7 @@ _FRAME = (
 STATE_NAMES = (*_FRAME, *(f"previous_{name}" for name in _FRAME), "goal_x", "goal_y", "goal_z")
 JOINT_NAMES = (*(f"right_j{i}" for i in range(7)), "r_close", "l_close")
 ACTION_NAMES = ("dx", "dy", "dz", "effort")
+CROPS = {"corner2_cropped": Crop("corner2", 100 / 480, 400 / 480, 80 / 480, 380 / 480)}
 _MAX_PATH_LENGTH = "max_path_length"
 
 
@@ -87,7 +91,7 @@ class MetaWorldEnv:
             action_upper=np.full(4, 1.0),
             action_names=ACTION_NAMES,
             observation_names={"state": STATE_NAMES, "joints": JOINT_NAMES},
-            cameras=tuple(model.camera(i).name for i in range(model.ncam)),
+            cameras=(*(model.camera(i).name for i in range(model.ncam)), *CROPS),
             source=f"metaworld {version('metaworld')} on mujoco {self._mujoco.__version__}",
         )
         self._task = task
@@ -136,7 +140,7 @@ class MetaWorldEnv:
         """The present state; see `Env.render`."""
         self._need_episode()
         if self._renderer is None:
-            self._renderer = Renderer(self._env.model, self._wanted, self._quality)
+            self._renderer = Renderer(self._env.model, self._wanted, self._quality, CROPS)
         self._renderer.appearance = self.appearance
         return self._renderer.render(self._env.data, camera, height, width)
 

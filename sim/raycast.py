@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.crop import frustum
 from sim.gl import load_mujoco
 
 _BACKGROUND = np.array([0.50, 0.49, 0.46])
@@ -61,9 +62,9 @@ class RayCaster:
 
     def _rays(self, data: Any, camera: int, height: int, width: int) -> NDArray[np.float64]:
         """Unit directions (H*W, 3) through the pixel centres, row 0 on top; a camera looks along its -z."""
-        top = np.tan(np.radians(self._model.cam_fovy[camera]) / 2.0)
-        y = top * (1.0 - 2.0 * (np.arange(height) + 0.5) / height)
-        x = top * width / height * (2.0 * (np.arange(width) + 0.5) / width - 1.0)
+        seen = frustum(self._model, camera, height, width)
+        y = seen.top - (seen.top - seen.bottom) * (np.arange(height) + 0.5) / height
+        x = seen.left + (seen.right - seen.left) * (np.arange(width) + 0.5) / width
         local = np.stack(np.broadcast_arrays(x[None, :], y[:, None], -1.0), axis=-1).reshape(-1, 3)
         local /= np.linalg.norm(local, axis=1, keepdims=True)
         return np.ascontiguousarray(local @ np.asarray(data.cam_xmat[camera]).reshape(3, 3).T)

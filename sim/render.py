@@ -11,6 +11,7 @@ import atexit
 import sys
 import weakref
 from collections import OrderedDict
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from episodes.errors import ConfigError, MachineError, did_you_mean
 from sim.appearance import Appearance, worn
+from sim.crop import Crop, cropped
 from sim.gl import Choice, RendererName, choose_gl, load_mujoco
 from sim.raycast import RayCaster
 
@@ -41,16 +43,24 @@ class Renderer:
         model: an MjModel. `fast` changes its `vis.quality`, and both change its off-screen buffer size.
         wanted: which library; `auto` falls back to ray casting when the context cannot be made.
         quality: `fast`, or `default` for MuJoCo's own shadows, reflections and multi-sampling.
+        crops: cameras that show a part of what another one shows, by name.
 
     Raises:
         MachineError: the demanded library does not work.
     """
 
-    def __init__(self, model: Any, wanted: RendererName = "auto", quality: Quality = "fast") -> None:
+    def __init__(
+        self,
+        model: Any,
+        wanted: RendererName = "auto",
+        quality: Quality = "fast",
+        crops: Mapping[str, Crop] | None = None,
+    ) -> None:
         self._mujoco = load_mujoco(wanted)
         self._choice = choose_gl(wanted)
         self._model = model
         self._quality = quality
+        self._crops = dict(crops or {})
         self._contexts: OrderedDict[tuple[int, int], Any] = OrderedDict()
         self._caster: RayCaster | None = None
         self._closed = False
@@ -82,7 +92,7 @@ class Renderer:
 
         Args:
             data: an MjData of the model with its positions computed (mj_forward or a step).
-            camera: name of one of the model's cameras.
+            camera: name of one of the model's cameras, or of a crop.
             height: rows in pixels.
             width: columns in pixels.
 
@@ -95,22 +105,28 @@ class Renderer:
         """
         if self._closed:
             raise RuntimeError("this renderer is closed: make a new one")
-        number = self._camera(camera)
+        crop = self._crops.get(camera)
+        number = self._camera(camera if crop is None else crop.camera)
         if height < 1 or width < 1:
             raise ConfigError(
                 f"a frame of {height}x{width} pixels cannot be drawn: both sides are 1 or more."
             )
         if self.appearance is None and self._shown is None:
-            return self._draw(data, number, height, width)
+            return self._draw(data, number, crop, height, width)
         if self.appearance is not self._shown:
             # The ray caster keeps the colours that it was made with.
             self._caster, self._shown = None, self.appearance
         if self.appearance is None:
-            return self._draw(data, number, height, width)
+            return self._draw(data, number, crop, height, width)
         with worn(self._mujoco, self._model, data, self.appearance):
-            return self._draw(data, number, height, width)
+            return self._draw(data, number, crop, height, width)
 
-    def _draw(self, data: Any, number: int, height: int, width: int) -> NDArray[np.uint8]:
+    def _draw(self, data: Any, number: int, crop: Crop | None, height: int, width: int) -> NDArray[np.uint8]:
+        # Inside what the scene wears: the crop is one of the field of view that the camera has just then.
+        with cropped(self._model, number, crop, height, width):
+            return self._drawn(data, number, height, width)
+
+    def _drawn(self, data: Any, number: int, height: int, width: int) -> NDArray[np.uint8]:
         context = None if self.backend == "raycast" else self._context(height, width)
         if context is None:
             if self._caster is None:
@@ -157,7 +173,7 @@ class Renderer:
     def _camera(self, name: str) -> int:
         number = int(self._mujoco.mj_name2id(self._model, self._mujoco.mjtObj.mjOBJ_CAMERA, name))
         if number < 0:
-            names = [self._model.camera(i).name for i in range(self._model.ncam)]
+            names = [*(self._model.camera(i).name for i in range(self._model.ncam)), *self._crops]
             raise ConfigError(f"the scene has no camera {name!r}: {did_you_mean(name, names)}")
         return number
 

@@ -105,6 +105,19 @@ def _middle(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
     return np.argwhere(mask).mean(axis=0)
 
 
+@pytest.mark.parametrize("renderer", ["auto", "raycast"])
+def test_the_cropped_camera_is_the_papers_part_of_the_whole_picture(renderer) -> None:
+    env = make_env("metaworld/drawer-open-v3", renderer=renderer)
+    env.reset(seed=0, episode=0)
+    whole = env.render("corner2", 480, 480)
+    part = whole[100:400, 80:380].astype(int)
+    wide = env.render("corner2_cropped", 300, 400).astype(int)
+    for drawn in (env.render("corner2_cropped", 300, 300).astype(int), wide[:, 50:350]):
+        assert np.mean(np.abs(drawn - part).max(axis=-1) > 8) < 1e-3
+    np.testing.assert_array_equal(env.render("corner2", 480, 480), whole)
+    env.close()
+
+
 def test_names_are_those_of_the_shipped_contracts(env: MetaWorldEnv) -> None:
     for name in ("sawyer_sim.yaml", "sawyer_sim_state.yaml"):
         contract = load_contract(CONTRACTS / name)
