@@ -34,6 +34,8 @@ class BenchCameraConfig:
     """Columns."""
     rate_hz: float = 30.0
     """Pictures a second."""
+    handed: bool = True
+    """Whether processes of this host may take them from shared memory."""
 
 
 class BenchCamera:
@@ -42,7 +44,7 @@ class BenchCamera:
     def __init__(self, node: Node, loop: TakeLoop, config: BenchCameraConfig) -> None:
         rng = np.random.default_rng(0)
         self._pictures = textured(rng, DISTINCT, config.height, config.width)
-        self._topics = StreamTopics(node, config.topic, "front", compressed=False)
+        self._topics = StreamTopics(node, config.topic, "front", compressed=False, handed=config.handed)
         self._loop = loop
         self._period_ns = round(1e9 / config.rate_hz)
         self._next_ns = loop.now_ns()

@@ -29,10 +29,11 @@ from episodes.errors import StackError
 Columns = dict[str, NDArray[np.int64]]
 
 
-def run_ours(stand: Stand, name: str, seconds: float) -> Columns:
-    """Times of the chunks that armchair's policy and control nodes exchange."""
+def run_ours(stand: Stand, name: str, seconds: float, *, handed: bool = True) -> Columns:
+    """Times of the chunks that armchair's policy and control nodes exchange; with pictures through shared
+    memory, or (`handed` False) over DDS alone."""
     timing = stand.folder / f"{name}.npz"
-    specs = (stand.camera(), stand.policy(), stand.control(timing, priority=PRIORITY))
+    specs = (stand.camera(handed=handed), stand.policy(), stand.control(timing, priority=PRIORITY))
     with stand.running(*specs) as started:
         stand.enable(started)
         stand.spin(WARM_UP_S + seconds)
@@ -70,6 +71,7 @@ def latency_figures(stand: Stand, seconds: float, repeats: int) -> dict[str, flo
     """Both ways in turns, and where armchair's time goes."""
     ways: dict[str, Callable[[str], Columns]] = {
         "ours": lambda name: run_ours(stand, name, seconds),
+        "over_dds": lambda name: run_ours(stand, name, seconds, handed=False),
         "plain": lambda name: run_plain(stand, name, seconds, untuned=True),
         "plain_tuned": lambda name: run_plain(stand, name, seconds, untuned=False),
     }
@@ -79,13 +81,15 @@ def latency_figures(stand: Stand, seconds: float, repeats: int) -> dict[str, flo
             runs[way].append(run(f"{way}-{repeat}"))
             p50, p99 = np.percentile(latency_ms(runs[way][-1]), (50, 99))
             print(f"  {way}: p50 {p50:.2f} ms, p99 {p99:.2f} ms", flush=True)
-    mine, other, tuned = (_joined(runs[way]) for way in ways)
+    mine, over_dds, other, tuned = (_joined(runs[way]) for way in ways)
     figures = _percentiles("latency", latency_ms(mine)) | _percentiles("plain_latency", latency_ms(other))
     figures |= _percentiles("plain_tuned_latency", latency_ms(tuned))
+    figures |= _percentiles("over_dds_latency", latency_ms(over_dds))
     figures |= {
         "latency_chunks": float(len(mine["taken_ns"])),
         "plain_latency_chunks": float(len(other["taken_ns"])),
         "plain_tuned_latency_chunks": float(len(tuned["taken_ns"])),
+        "over_dds_to_ours_p50": figures["over_dds_latency_p50_ms"] / figures["latency_p50_ms"],
         "plain_tuned_to_ours_p99": figures["plain_tuned_latency_p99_ms"] / figures["latency_p99_ms"],
         "plain_to_ours_p99": figures["plain_latency_p99_ms"] / figures["latency_p99_ms"],
         "inference_p50_ms": float(np.median(mine["inference_ns"]) / 1e6),

@@ -77,9 +77,9 @@ class Stand:
         with processes.running(specs, self.folder, environment) as started:
             yield started
 
-    def camera(self) -> Process:
-        """The camera."""
-        return Process("camera", "bench.control_camera", {"rate_hz": CAMERA_HZ})
+    def camera(self, *, handed: bool = True) -> Process:
+        """The camera; its pictures go through shared memory where `handed`, and over DDS alone elsewhere."""
+        return Process("camera", "bench.control_camera", {"rate_hz": CAMERA_HZ, "handed": handed})
 
     def policy(self) -> Process:
         """The policy node on the CNN."""

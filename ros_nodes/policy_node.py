@@ -30,7 +30,6 @@ from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from episodes.align import CausalAligner, NotReady
-from episodes.bags.cdr import read_cdr
 from episodes.contract import ObservationStream, Source, load_contract
 from episodes.errors import ArmchairError
 from episodes.messages import Array, MessageError, message_stamp_ns
@@ -45,6 +44,7 @@ from ros_nodes.commands import CHUNK_TOPIC
 from ros_nodes.convert import encode_chunk, message_type
 from ros_nodes.loop import Reply, TakeLoop
 from ros_nodes.parameters import current
+from ros_nodes.pictures.inlet import PictureInlet
 from ros_nodes.policy_info import PolicyInfo
 from ros_nodes.policy_inputs import FreezeWatch, Reason, Refusals, Why, instruction, of_alignment
 from ros_nodes.policy_plans import OwnPlans
@@ -101,6 +101,7 @@ class PolicyNode:
         self._control_state = self._task = ""
         self._plans = OwnPlans(self._contract, round(config.latency_s * 1e9))
         self._subscriptions: list[Subscription] = []
+        self._inlets: list[PictureInlet] = []
         self._unjudged: list[tuple[str, int, Array]] = []
         self._topics: tuple[str, ...] = ()
         loop.subscribe(DiagnosticStatus, CONTROL_STATE_TOPIC, qos.LATCHED, self._hear_control)
@@ -125,6 +126,8 @@ class PolicyNode:
         contract, config = self._contract, self._config
         for subscription in self._subscriptions:
             self._loop.unsubscribe(subscription)
+        for inlet in self._inlets:
+            inlet.close()
         self._slot = slot
         self._streams = {name: contract.observations[name] for name in slot.streams}
         self._aligner = CausalAligner(self._streams, contract.reference)
@@ -133,32 +136,33 @@ class PolicyNode:
         self._watch = FreezeWatch(contract, [] if self._lockstep else cameras, freeze)
         wanted = {*self._streams, *self._watch.motion}
         groups = by_topic([s for s in contract.observations.values() if s.name in wanted])
-        self._subscriptions = [
+        self._subscriptions, self._inlets = [], []
+        for topic in sorted(groups, key=lambda t: groups[t][0].is_image):
             self._subscribe(topic, groups[topic])
-            for topic in sorted(groups, key=lambda t: groups[t][0].is_image)
-        ]
         if slot.instruction_bytes:
             self._subscriptions.append(self._loop.subscribe(String, TASK_TOPIC, qos.LATCHED, self._hear_task))
         self._topics = tuple(groups)
         self._begin()
         self._node.get_logger().info(slot.label)
 
-    def _subscribe(self, topic: str, streams: list[ObservationStream]) -> Subscription:
+    def _subscribe(self, topic: str, streams: list[ObservationStream]) -> None:
         """Read a topic; of those that wait, vectors come before the frame that they are interpolated to.
 
         A vector that is skipped because a newer one waits would be in a recording: the policy would be fed
         something else than what it learns from.
         """
         receive = partial(self._observe, [(stream.name, decoder(stream)) for stream in streams])
-        kind = message_type(streams[0].type)
+        kind, subscribe = message_type(streams[0].type), self._loop.subscribe
         if self._lockstep:
-            return self._loop.subscribe(kind, topic, qos.STREAM, receive)
-        if any(stream.is_image for stream in streams):
-            receive = partial(self._observe_bytes, receive, streams[0].type, topic)
-            return self._loop.subscribe(kind, topic, qos.NEWEST, receive, newest=True, raw=True)
-        if any(stream.name == self._contract.reference for stream in streams):
-            return self._loop.subscribe(kind, topic, qos.NEWEST, receive, newest=True)
-        return self._loop.subscribe(kind, topic, qos.EACH_VECTOR, receive, drain=True)
+            self._subscriptions.append(subscribe(kind, topic, qos.STREAM, receive))
+        elif any(stream.is_image for stream in streams):
+            refuse = partial(self._refuse, Why.UNREADABLE)
+            name = streams[0].type
+            self._inlets.append(PictureInlet(self._node, self._loop, topic, name, receive, refuse))
+        elif any(stream.name == self._contract.reference for stream in streams):
+            self._subscriptions.append(subscribe(kind, topic, qos.NEWEST, receive, newest=True))
+        else:
+            self._subscriptions.append(subscribe(kind, topic, qos.EACH_VECTOR, receive, drain=True))
 
     def _begin(self) -> None:
         self._aligner.reset()
@@ -202,15 +206,6 @@ class PolicyNode:
 
     def _hear_task(self, message: String) -> None:
         self._task = message.data
-
-    def _observe_bytes(self, receive: Callable[[Any], None], kind: str, topic: str, data: bytes) -> None:
-        """A picture as it was serialised: its pixels are read where they lie."""
-        try:
-            message = read_cdr(data, kind, topic)
-        except MessageError as error:
-            self._refuse(Why.UNREADABLE, str(error))
-        else:
-            receive(message)
 
     def _observe(self, decoders: list[tuple[str, Callable[[Any], Array]]], message: Any) -> None:
         now_ns = 0 if self._lockstep else self._now_ns()

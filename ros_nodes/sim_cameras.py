@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from rclpy.node import Node
 
 from episodes.contract import ObservationStream
+from episodes.picture_messages import IMAGE_ENCODINGS
 from ros_nodes import qos
+from ros_nodes.pictures.outlet import PictureOutlet
 from ros_nodes.sim_faults import CameraFault, FaultyCamera
 from ros_nodes.streams import TopicEncoder
 
@@ -54,6 +56,8 @@ class CameraOutlet:
         self.faulty = FaultyCamera()
         self._encoder = TopicEncoder([eye.stream])
         self._publisher = node.create_publisher(self._encoder.type, eye.stream.topic, qos.STREAM)
+        self._handed = PictureOutlet(node, eye.stream.topic)
+        self._encoding = IMAGE_ENCODINGS[eye.stream.dtype, eye.stream.shape[2]]
         self.sent = 0
         self.skipped = 0
         """Frames that were left out because the one before was still being drawn."""
@@ -70,7 +74,9 @@ class CameraOutlet:
 
     def _send(self, frames: list[tuple[Pixels, int]]) -> None:
         for pixels, stamp_ns in frames:
-            self._publisher.publish(self._encoder.encode({self.eye.stream.name: pixels}, stamp_ns))
+            self._handed.publish(pixels, stamp_ns, self._encoding, "")
+            if self._publisher.get_subscription_count():
+                self._publisher.publish(self._encoder.encode({self.eye.stream.name: pixels}, stamp_ns))
             self.sent += 1
 
 

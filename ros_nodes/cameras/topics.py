@@ -20,6 +20,7 @@ from episodes.picture_messages import IMAGE_ENCODINGS
 from ros_nodes.cameras.frames import ALIGNED_DEPTH, COLOR, DEPTH
 from ros_nodes.cameras.intrinsics import Intrinsics
 from ros_nodes.convert import set_stamp
+from ros_nodes.pictures.outlet import PictureOutlet
 
 CAMERA = QoSProfile(
     history=HistoryPolicy.KEEP_LAST,
@@ -51,8 +52,12 @@ def optical_frame_of(stream: str, camera_name: str) -> str:
 class StreamTopics:
     """Publishes one stream. Messages that nobody listens to are not made; calibration always is."""
 
-    def __init__(self, node: Node, topic: str, frame_id: str, *, compressed: bool) -> None:
+    def __init__(
+        self, node: Node, topic: str, frame_id: str, *, compressed: bool, handed: bool = True
+    ) -> None:
+        """`handed`: processes of this host may take raw pictures from shared memory."""
         self._raw = node.create_publisher(Image, topic, CAMERA)
+        self._handed = PictureOutlet(node, topic) if handed else None
         self._compressed = (
             node.create_publisher(CompressedImage, f"{topic}/compressed", CAMERA) if compressed else None
         )
@@ -70,6 +75,9 @@ class StreamTopics:
     ) -> None:
         """Publish one picture, (H, W, C), with its calibration; all of it stamped `stamp_ns`."""
         encoding = encoding_of(pixels)
+        # First: whoever takes it does not wait for the message, whose transport takes milliseconds.
+        if self._handed is not None:
+            self._handed.publish(pixels, stamp_ns, encoding, self._frame_id)
         if self._raw.get_subscription_count():
             set_stamp(self._image.header.stamp, stamp_ns)
             self._raw.publish(serialised_picture(self._image, pixels))

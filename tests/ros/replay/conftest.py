@@ -27,6 +27,7 @@ from episodes.contract import Contract, Source, load_contract
 from policy.runtime.chunks import Chunk
 from ros_nodes import qos
 from ros_nodes.convert import ChunkDecoder, CommandEncoder, message_type, set_stamp
+from ros_nodes.pictures.outlet import PictureOutlet
 from ros_nodes.recorder.remote import RemoteRecorder
 
 from ..conftest import NodeProcess, Peer
@@ -119,6 +120,8 @@ class Robot:
     contract: Contract
     recorder: RemoteRecorder
     publishers: dict[str, Publisher]
+    outlets: dict[str, PictureOutlet] = field(default_factory=dict)
+    """Of the topics whose pictures go by ticket too."""
     chunks: list[tuple[Chunk | None, int]] = field(default_factory=list)
     """Every answer of the policy with the tick that it answers."""
     acknowledged: list[int] = field(default_factory=list)
@@ -155,6 +158,10 @@ class Robot:
         set_stamp(message.header.stamp, stamp_ns)
         kind = type(message).__module__.split(".")[0] + "/msg/" + type(message).__name__
         self.sent.append(Sent("/" + topic, kind, stamp_ns, time.time_ns(), serialize_message(message)))
+        if topic in self.outlets:
+            dtype = "uint16" if message.encoding == "16UC1" else "uint8"
+            pixels = np.frombuffer(message.data, dtype).reshape(message.height, message.width, -1)
+            self.outlets[topic].publish(pixels, stamp_ns, message.encoding, "")
         self.publishers[topic].publish(message)
 
     def command(self, stamp_ns: int, observation_ns: int) -> None:
@@ -203,7 +210,7 @@ class Scene:
 def scene(peer: Peer, start: Callable[..., NodeProcess], tmp_path: Path) -> Callable[..., Scene]:
     """Starts the processes in a mode, and returns once everybody hears everybody."""
 
-    def make(mode: str, *, image_storage: str = "lzf", execute: int = 1) -> Scene:
+    def make(mode: str, *, image_storage: str = "lzf", execute: int = 1, handed: bool = False) -> Scene:
         path = tmp_path / "mirror.yaml"
         path.write_text(CONTRACT)
         contract = load_contract(path)
@@ -217,6 +224,8 @@ def scene(peer: Peer, start: Callable[..., NodeProcess], tmp_path: Path) -> Call
         )
         if mode == "lockstep":
             publishers["episode/truth"] = peer.node.create_publisher(JointState, "episode/truth", qos.STREAM)
+        raw = [s.topic for s in contract.observations.values() if s.is_image and s.type.endswith("/Image")]
+        outlets = {topic: PictureOutlet(peer.node, topic) for topic in raw} if handed else {}
         policy = start("policy_node", contract=path, bundle=tmp_path / "bundle", mode=mode)
         recorder = start(
             "recorder_node",
@@ -227,7 +236,7 @@ def scene(peer: Peer, start: Callable[..., NodeProcess], tmp_path: Path) -> Call
             silent_s=60.0,
             dead_s=0.0,
         )
-        robot = Robot(peer, contract, RemoteRecorder(peer.node, peer.loop), publishers)
+        robot = Robot(peer, contract, RemoteRecorder(peer.node, peer.loop), publishers, outlets)
         heard = dict.fromkeys(robot.topics, 2) | {"control/command": 1, "episode/truth": 1}
         peer.until(lambda: all(p.get_subscription_count() >= heard[topic] for topic, p in publishers.items()))
         peer.until(lambda: robot.recorder.is_there)

@@ -59,8 +59,8 @@ def assert_fed(robot: Robot, found: list[Aligned]) -> None:
         assert chunk.actions.tobytes() == fed(robot.contract, aligned.values).tobytes()
 
 
-def play_in_real_time(scene: Callable[..., Scene], rounds: int, seed: int) -> None:
-    made = scene("realtime")
+def play_in_real_time(scene: Callable[..., Scene], rounds: int, seed: int, *, handed: bool = False) -> None:
+    made = scene("realtime", handed=handed)
     in_real_time(made, rounds, seed)
     assert made.robot.call("recorder/success")[0]
     with only_episode(made) as episode:
@@ -73,10 +73,22 @@ def play_in_real_time(scene: Callable[..., Scene], rounds: int, seed: int) -> No
         assert blended, "of some observations the joints lie between two samples"
         late = [s for s in episode.streams.values() if (np.diff(s.stamp_ns) < 0).any()]
         assert late, "some samples came out of order"
+    said = [f"{topic}: pictures come through shared memory" for topic in made.robot.outlets]
+    text = made.policy.end()[1]
+    assert all(line in text for line in said), text
 
 
 def test_replaying_a_recording_gives_the_tensors_of_the_live_policy_node(scene: Callable[..., Scene]) -> None:
     play_in_real_time(scene, rounds=6, seed=0)
+
+
+@pytest.mark.parametrize(
+    "rounds", [6, pytest.param(60, marks=pytest.mark.long), pytest.param(200, marks=pytest.mark.long)]
+)
+def test_pictures_through_shared_memory_are_those_of_the_recording(
+    rounds: int, scene: Callable[..., Scene]
+) -> None:
+    play_in_real_time(scene, rounds=rounds, seed=rounds, handed=True)
 
 
 @pytest.mark.long
