@@ -86,10 +86,12 @@ class Water:
         self._w = np.ones(n)
         self._counts = np.array([liquid.substeps, liquid.passes])
         self._numbers = liquid.numbers()
-        self._scratch = np.zeros((16, n))
+        self._scratch = np.zeros((6, n))
+        self._singles = np.zeros((13, n), dtype=np.float32)
         self._origin, self._cells = np.zeros(3), np.zeros(3, dtype=np.int64)
         self._start = np.zeros(_CELLS + 1, dtype=np.int64)
         self._order = np.zeros(n, dtype=np.int64)
+        self._first = np.zeros(n + 1, dtype=np.uint64)
         self._room(64 * n)
 
     @property
@@ -101,20 +103,18 @@ class Water:
         """Advance by 10 ms while the boxes move from `before` to `after`, (m, 7) each: centre x, y, z and
         half edges x, y, z in m, turn about -z in rad."""
         state = self.p.copy(), self.v.copy()
-        while True:
-            needed = step_water(
-                self.p, self.v, self._w, before, after, self._counts, self._numbers, self._scratch,
-                self._origin, self._cells, self._start, self._order, self._pairs, self._gradients,
-            )  # fmt: skip
-            if needed == 0:
-                return
+        while not step_water(
+            self.p, self.v, self._w, before, after, self._counts, self._numbers, self._scratch,
+            self._singles, self._origin, self._cells, self._start, self._order,
+            self._near, self._first, self._pairs,
+        ):  # fmt: skip
             self.p[:], self.v[:] = state
-            self._room(needed + needed // 2)
+            self._room(2 * len(self._near))
 
     def speed_m_s(self) -> float:
         """Largest speed of a particle along an axis, m/s."""
         return float(np.abs(self.v).max())
 
     def _room(self, pairs: int) -> None:
-        self._pairs = np.zeros((2, pairs), dtype=np.int64)
-        self._gradients = np.zeros((3, pairs))
+        self._near = np.zeros(pairs, dtype=np.uint32)
+        self._pairs = np.zeros((5, pairs), dtype=np.float32)
