@@ -67,7 +67,11 @@ def solve_distance(p: Vector, w: Vector, a: int, b: int, rest: float, k_push: fl
     """One distance constraint between particles a and b; `k_push` acts where they are nearer than `rest`,
     `k_pull` where they are farther apart."""
     dx, dy, dz = p[0, b] - p[0, a], p[1, b] - p[1, a], p[2, b] - p[2, a]
-    length = np.sqrt(dx * dx + dy * dy + dz * dz)
+    squared = dx * dx + dy * dy + dz * dz
+    # Most particles of a rope are not at their sharpest bend: this spares the next one the wait for a root.
+    if k_pull == 0.0 and squared >= rest * rest:
+        return
+    length = np.sqrt(squared)
     total = w[a] + w[b]
     if length < 1e-9 or total == 0.0:
         return
