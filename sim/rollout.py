@@ -1,4 +1,7 @@
-"""Verb `rollout`: evaluate a bundle in simulation, in process; `sim.closed_loop` says how."""
+"""Verb `rollout`: evaluate a bundle in simulation, in process; `sim.closed_loop` says how.
+
+With `--at-least` it is a gate for CI: exit code 1 where success is below the bound.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import tyro
@@ -61,6 +64,29 @@ class RolloutConfig:
     """Take a contract whose limits are looser than those the policy was trained under."""
     renderer: RendererName = "auto"
     """What draws: EGL, OSMesa or, where no GL is installed, ray casting."""
+    at_least: float | None = None
+    """Fail (exit code 1) where success is below this share, 0 to 1. None: no bound."""
+    bound_on: Literal["rate", "lower"] = "rate"
+    """What the bound is for: the rate on these goals, which repeats exactly, or the lower end of its 95 %
+    interval, which speaks of all goals (20 of 20 have 0.84)."""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a bound that is no share."""
+        if self.at_least is not None and not 0.0 <= self.at_least <= 1.0:
+            raise ConfigError(f"--at-least {self.at_least:g}: write a share of successes, 0 to 1.")
+
+
+def below_bound(config: RolloutConfig, summary: Summary) -> str | None:
+    """What to tell where success is below `config.at_least`; None where it is not, or there is no bound."""
+    if config.at_least is None or bounded(config, summary) >= config.at_least:
+        return None
+    what = "success rate" if config.bound_on == "rate" else "lower end of the success rate's interval"
+    return f"{what} {bounded(config, summary):.3f} is below --at-least {config.at_least:g}"
+
+
+def bounded(config: RolloutConfig, summary: Summary) -> float:
+    """The number that the bound is for."""
+    return summary.success.estimate if config.bound_on == "rate" else summary.success.lower
 
 
 def rollout(
@@ -132,6 +158,14 @@ def _write_json(
         "seed": config.seed,
         "horizon": horizon,
         **summary.as_dict(),
+        "bound": None
+        if config.at_least is None
+        else {
+            "at_least": config.at_least,
+            "on": config.bound_on,
+            "value": bounded(config, summary),
+            "holds": below_bound(config, summary) is None,
+        },
         "clamps": dict(clamps),
         "inference_ns": None if timing is None else asdict(timing),
         "results": [asdict(result) for result in results],
@@ -145,7 +179,11 @@ def _write_json(
 
 
 def main(config: RolloutConfig) -> int:
-    """Evaluate with a progress bar, then print the success rate."""
+    """Evaluate with a progress bar, then print the success rate.
+
+    Returns:
+        1 where control stopped the robot or success is below the bound, else 0.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -161,4 +199,7 @@ def main(config: RolloutConfig) -> int:
     )
     for fault in sorted(faults):
         print(f"control stopped: {fault}")
-    return 1 if faults else 0
+    failed = below_bound(config, summary)
+    if failed is not None:
+        print(f"failed: {failed}")
+    return 1 if faults or failed else 0
