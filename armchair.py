@@ -85,6 +85,11 @@ BENCHES = {
         "LearningBenchConfig",
         "learned rewards on three tasks, and what a policy makes of them",
     ),
+    "soft-learning": Verb(
+        "bench.soft_learning",
+        "SoftLearningConfig",
+        "ropes, cloths and water: rewards from pictures, and what policies make of them",
+    ),
     "dataset": Verb(
         "bench.dataset", "DatasetBenchConfig", "reading windows and importing bags, beside robomimic"
     ),

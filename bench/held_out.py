@@ -47,14 +47,19 @@ def collect(
 
 
 def measure(
-    data: Path, model_folder: Path, *, seed: int, progress: Callable[[int, int], None]
+    data: Path,
+    model_folder: Path,
+    *,
+    seed: int,
+    progress: Callable[[int, int], None],
+    apart: float = UNSURE_WITHIN,
 ) -> dict[str, Any]:
     """Figures of the reward model in `model_folder` over all episodes of `data`.
 
     Returns:
         The fields of `reward.quality.Quality`, where `held_out_accuracy` is None, and
         - true_preference_accuracy: share of PAIRS uniform pairs of frames, true rewards at least
-          UNSURE_WITHIN apart, that the reward orders as the true reward does;
+          `apart` from each other, that the reward orders as the true reward does;
         - episodes, successful_episodes, success_frames: what the figures rest on.
     """
     from episodes.dataset import Dataset
@@ -72,7 +77,10 @@ def measure(
     return {
         **frame_quality(frames, reward).as_json(),
         "true_preference_accuracy": true_accuracy(
-            reward[judged].astype(np.float64), frames.truth[judged], np.random.default_rng([seed, PAIRS])
+            reward[judged].astype(np.float64),
+            frames.truth[judged],
+            np.random.default_rng([seed, PAIRS]),
+            apart=apart,
         ),
         "episodes": len(frames.episode_ids),
         "successful_episodes": with_success,

@@ -57,12 +57,15 @@ def complete(legs: Sequence[Leg]) -> list[dict[str, Any]]:
     return [{**asdict(leg), "defaults": asdict(defaults[leg.algorithm]())} for leg in legs]
 
 
-def train_command(leg: Leg, run: Path, prepared: Path, *, steps: int, seed: int) -> list[str]:
-    """The command that trains `leg`."""
+def train_command(
+    leg: Leg, run: Path, prepared: Path, *, steps: int, seed: int, options: Sequence[str] = ()
+) -> list[str]:
+    """The command that trains `leg`; `options` are further ones of the run, such as --batch-size."""
     return [
         *(sys.executable, "-m", "armchair", "train", str(run)),
         *("--data.files", str(prepared), "--data.reward", leg.reward),
         *("--steps", str(steps), "--seed", str(seed), "--num-threads", "1"),
+        *options,
         *(f"algo:{leg.algorithm}", *leg.options),
     ]
 
@@ -76,8 +79,12 @@ def train_legs(
     seed: int,
     workers: int,
     progress: Callable[[int, int], None],
+    options: Sequence[str] = (),
 ) -> dict[str, str]:
     """Train every leg, at most `workers` at a time; a leg whose run is complete returns at once.
+
+    Args:
+        options: of every run, beside those of the legs' algorithms.
 
     Returns:
         leg name -> run folder.
@@ -95,7 +102,9 @@ def train_legs(
             while waiting and len(running) < workers:
                 leg = waiting.pop(0)
                 log = (runs / f"{leg.name}.log").open("w")
-                command = train_command(leg, runs / leg.name, prepared, steps=steps, seed=seed)
+                command = train_command(
+                    leg, runs / leg.name, prepared, steps=steps, seed=seed, options=options
+                )
                 running[leg.name] = (
                     subprocess.Popen(
                         command, stdout=log, stderr=log, env=environment, start_new_session=True
