@@ -34,6 +34,8 @@ DRAINED = 1000
 
 Reply = Callable[[bool, str], None]
 """Answers a Trigger or SetBool request: (success, message). May be kept and called later."""
+Send = Callable[[Any], None]
+"""Answers a request with its response message. May be kept and called later."""
 
 
 @dataclass
@@ -67,7 +69,7 @@ class TakeLoop:
         self.node = node
         self._stop = stop or Stop()
         self._readers: dict[int, _Reader] = {}
-        self._deferred: dict[int, Callable[[Any, Reply], None]] = {}
+        self._deferred: dict[int, Callable[[Any, Send], None]] = {}
         self._deadlines: list[tuple[int, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._wait_set: Any = None
@@ -104,13 +106,14 @@ class TakeLoop:
 
     def trigger(self, name: str, handler: Callable[[Reply], None]) -> None:
         """A std_srvs/Trigger service; the handler answers through its argument, at once or later."""
-        self._serve(Trigger, name, lambda request, reply: handler(reply))
+        self.serve(Trigger, name, lambda request, send: handler(_reply(Trigger, send)))
 
     def switch(self, name: str, handler: Callable[[bool, Reply], None]) -> None:
         """A std_srvs/SetBool service; the handler gets the value and answers through its argument."""
-        self._serve(SetBool, name, lambda request, reply: handler(request.data, reply))
+        self.serve(SetBool, name, lambda request, send: handler(request.data, _reply(SetBool, send)))
 
-    def _serve(self, service_type: Any, name: str, handler: Callable[[Any, Reply], None]) -> None:
+    def serve(self, service_type: Any, name: str, handler: Callable[[Any, Send], None]) -> None:
+        """A service of any type; the handler gets the request and sends the response, at once or later."""
         service = self.node.create_service(service_type, name, lambda request, response: response)
         self._deferred[service.handle.pointer] = handler
         self._wait_set = None
@@ -155,7 +158,9 @@ class TakeLoop:
             worked |= self._answer(services[pointer])
         for pointer in wait_set.get_ready_entities("client"):
             worked |= _resolve(clients[pointer])
-        while self._deadlines and self._deadlines[0][0] <= time.monotonic_ns():
+        # Only what is due by this moment: handlers that are always due again must not keep messages waiting.
+        now_ns = time.monotonic_ns()
+        while self._deadlines and self._deadlines[0][0] <= now_ns:
             heapq.heappop(self._deadlines)[2]()
             worked = True
         return worked
@@ -200,10 +205,7 @@ class TakeLoop:
             service.send_response(service.callback(request, kind.Response()), header)
             return True
 
-        def reply(success: bool, message: str = "") -> None:
-            service.send_response(kind.Response(success=success, message=message), header)
-
-        handler(request, reply)
+        handler(request, lambda response: service.send_response(response, header))
         return True
 
     def _prepared(self) -> tuple[Any, Any]:
@@ -236,6 +238,10 @@ class TakeLoop:
         """Take a client back; what it was asked for is not answered any more."""
         self._wait_set = None
         self.node.destroy_client(client)
+
+
+def _reply(kind: Any, send: Send) -> Reply:
+    return lambda success, message="": send(kind.Response(success=success, message=message))
 
 
 def _resolve(client: Any) -> bool:

@@ -86,6 +86,8 @@ class HoldingDriver:
         self._contract = contract
         self._timeout_ns = timeout_ns
         self._newest: dict[str, tuple[Vector, int]] = {}
+        self.rest: Vector = np.zeros(contract.action_dim)
+        """(dim,) what channels without a command are given, clipped to the contract's box."""
         self.holds = 0
         """Ticks on which a channel that had been commanded was held."""
 
@@ -101,7 +103,7 @@ class HoldingDriver:
     def action(self, now_ns: int) -> Vector:
         """What moves the arm now, (dim,)."""
         contract = self._contract
-        action: Vector = np.clip(0.0, contract.action_lower, contract.action_upper)
+        action: Vector = np.clip(self.rest, contract.action_lower, contract.action_upper)
         for name, (values, received_ns) in self._newest.items():
             stale = now_ns - received_ns > self._timeout_ns
             self.holds += stale

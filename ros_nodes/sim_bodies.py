@@ -146,6 +146,8 @@ class WholeSteps:
         """See Body."""
         self._world = world
         self._driver.reset()
+        if (rest := world.env.spec.rest_action) is not None:
+            self._driver.rest = world.in_contract_order(rest)
 
     def receive(self, channel: str, values: Vector, now_ns: int) -> None:
         """See Body."""

@@ -151,7 +151,7 @@ class Lockstep:
             self._sim.finished()
         else:
             world.apply(action)
-            if self.running and self._once is None:
+            if self.running and (self._once is None or world.over):
                 self._publish()
                 return
             self.running = False

@@ -10,8 +10,8 @@
                      stall     neither
     clock_jump_s     how far /clock and all stamps are off; a change makes them jump
 
-They are parameters of the simulation node, in real time only: in lock-step every tick waits for its answer,
-and one that is left out ends the run. A reset leaves them as they are.
+They are parameters of the simulation node, in real time and as fast as it goes: in lock-step every tick
+waits for its answer, and one that is left out ends the run. A reset leaves them as they are.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ def parse_faults(
     words = [word for word in values["camera_faults"] if word]
     driver, jump_s = str(values["driver_fault"]), float(values["clock_jump_s"])
     if lockstep and (words or driver or jump_s):
-        raise ConfigError(f"{', '.join(FAULT_PARAMETERS)}: faults are shown in mode 'realtime' only.")
+        raise ConfigError(
+            f"{', '.join(FAULT_PARAMETERS)}: faults are shown in the modes 'realtime' and 'asfast'."
+        )
     if jump_s and not publish_clock:
         raise ConfigError(
             "clock_jump_s: only a simulation that publishes /clock can let it jump: set publish_clock."

@@ -1,23 +1,26 @@
 """The simulation as a robot: it publishes the contract's observations and is moved by its actuator topics.
 
-    publishes   observation topics of the contract, /clock (lock-step, or where asked for), episode/truth,
-                sim/status (latched), /diagnostics (real time)
+    publishes   observation topics of the contract, /clock (all but real time, there where asked for),
+                episode/truth, sim/status (latched), /diagnostics (all but lock-step)
     subscribes  actuator topics of the contract, control/command (lock-step), the topics of the barrier
     services    ~/reset Trigger (by the parameters seed, episode and split), ~/pause SetBool, ~/step Trigger,
-                ~/limits_seen Trigger, ~/ready Trigger
+                ~/limits_seen Trigger, ~/ready Trigger, and those of simulation_interfaces (`sim_services`)
 
 `lockstep`: the simulation owns time. A tick publishes /clock and the observations of t_k and waits for the
 answer to t_k, so that load and scheduling cannot change an episode. `realtime`: paced on the monotonic
-clock and stamped with ROS time, joints and cameras each at a rate of their own; it holds by itself when
-commands stop, as a driver does, and shows faults on demand (`sim_faults`). After a reset nothing is published
-until it is unpaused.
+clock, times `speed`, and stamped with ROS time, joints and cameras each at a rate of their own; it holds by
+itself when commands stop, as a driver does, and shows faults on demand (`sim_faults`). `asfast`: the same
+without a pace, one step after the other on simulated time: nobody is waited for. After a reset nothing is
+published until it is unpaused.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from rclpy.node import Node
@@ -25,24 +28,39 @@ from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 
-from episodes.contract import Contract, ObservationStream, load_contract
-from episodes.errors import ArmchairError, ConfigError
+from episodes.contract import Contract, ObservationStream
+from episodes.errors import ConfigError
 from episodes.writer import HORIZON, TERMINATED
 from ros_nodes import qos
 from ros_nodes.convert import set_stamp
 from ros_nodes.loop import Reply, TakeLoop
 from ros_nodes.parameters import current
-from ros_nodes.shell import Readiness, is_lockstep, run_node
+from ros_nodes.shell import Readiness, run_node
 from ros_nodes.sim_clocks import Lockstep, SimClock
+from ros_nodes.sim_desk import SimDesk
 from ros_nodes.sim_fault_desk import FaultDesk
 from ros_nodes.sim_faults import FAULT_PARAMETERS, Faults
 from ros_nodes.sim_limits import limits_seen
 from ros_nodes.sim_realtime import Realtime
+from ros_nodes.sim_services import (
+    serve_own,
+    serve_standard,
+    serve_triggers,
+    service_type_in_use,
+    standard_types,
+)
+from ros_nodes.stacks.process import resolved
 from ros_nodes.streams import TopicEncoder, by_topic
 from sim.arm6.env import Arm6Env
+from sim.contracts import contract_of, shipped_for
 from sim.env import Env
 from sim.make import make_env
+from sim.randomise import Randomisation
 from sim.world import TRUTH_NAMES, World
+
+MODES = ("lockstep", "realtime", "asfast")
+SETTABLE = ("seed", "episode", "split", "steps", "state", *FAULT_PARAMETERS)
+"""Parameters that may be changed while the node runs."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +68,15 @@ class SimConfig:
     """Parameters of the simulation node."""
 
     contract: str = ""
-    """Robot contract, a YAML file."""
+    """Robot contract, a YAML file; empty: that of the environment's family, or one made for the environment
+    (armchair sim show NAME --contract FILE writes the same for other nodes)."""
     environment: str = ""
     """Environment to run; empty: the one that the contract's 'simulation' names."""
     mode: str = "lockstep"
-    """'lockstep' (waits for the answer to each tick) or 'realtime' (paces on the monotonic clock)."""
-    horizon: int = 150
-    """Steps per episode; 0, in real time: no end."""
+    """'lockstep' (waits for the answer to each tick), 'realtime' (paces on the monotonic clock) or 'asfast'
+    (neither)."""
+    horizon: int = 0
+    """Steps per episode; 0: the environment's own, and in real time no end."""
     split: str = "train"
     """Which goals the next reset draws from: 'train' or 'evaluation'."""
     renderer: str = "auto"
@@ -65,6 +85,12 @@ class SimConfig:
     """Seed of the next reset."""
     episode: int = 0
     """Number of the next reset's episode."""
+    steps: int = 1
+    """How many steps ~/step_simulation takes where it is a Trigger."""
+    state: str = ""
+    """What ~/set_simulation_state sets where it is a Trigger: stopped, playing, paused or quitting."""
+    randomise: Randomisation = field(default_factory=Randomisation)
+    """Lock-step: what differs from episode to episode, a function of seed and episode."""
     barrier: tuple[str, ...] = ()
     """Lock-step: topics of std_msgs/Header on which a node acknowledges every tick, such as recorder/ack."""
     listeners: tuple[str, ...] = ()
@@ -74,7 +100,7 @@ class SimConfig:
     timeout_s: float = 30.0
     """Lock-step: wall time after which an unanswered tick is an error."""
     command_timeout_s: float = 0.2
-    """Real time: age of the last actuator message after which the arm holds."""
+    """Real time: age of the last actuator message, in simulated seconds, after which the arm holds."""
     interpolation_s: float = 0.0
     """Real time: time in which the arm's driver goes to a command; 0 is a period of the contract."""
     rt_priority: int = 10
@@ -82,7 +108,8 @@ class SimConfig:
     speed: float = 1.0
     """Real time: simulated seconds per second; other than 1 only with publish_clock."""
     publish_clock: bool = False
-    """Real time: publish /clock and stamp with simulated time (set use_sim_time on all other nodes)."""
+    """Real time: publish /clock and stamp with simulated time (set use_sim_time on all other nodes), as
+    asfast always does."""
     joint_rate_hz: float = 200.0
     """Real time: joint states per simulated second, 200 or a whole part of it."""
     camera_rate_hz: float = 0.0
@@ -95,12 +122,34 @@ class SimConfig:
     """Real time, for drills: how far /clock and all stamps are off; a change makes them jump."""
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for a speed that is none, or that would not fit the stamps."""
+        """Raises ConfigError for an unknown mode, what the mode does not have, or a speed that is none or
+        would not fit the stamps."""
+        if self.mode not in MODES:
+            raise ConfigError(f"parameter 'mode' is {self.mode!r}: write {', '.join(MODES)}.")
+        if self.horizon < 0:
+            raise ConfigError(f"parameter 'horizon' is {self.horizon}: write 0 or more.")
+        if self.mode != "lockstep" and self.randomise.as_dict():
+            raise ConfigError(
+                f"randomise: {', '.join(self.randomise.as_dict())} can be had in mode 'lockstep' alone; "
+                "in the others camera_faults shows late and missing pictures."
+            )
+        if self.mode == "asfast" and self.speed != 1.0:
+            raise ConfigError(f"speed is {self.speed:g}: asfast has none; write mode realtime for a speed.")
         if not 0.0 < self.speed < float("inf") or (self.speed != 1.0 and not self.publish_clock):
             raise ConfigError(
                 f"speed is {self.speed:g}: write a number above 0, and let publish_clock be true where it is "
                 "not 1, with use_sim_time for all other nodes: the wall clock's stamps would not fit."
             )
+
+    @property
+    def lockstep(self) -> bool:
+        """Whether every tick waits for its answer."""
+        return self.mode == "lockstep"
+
+    @property
+    def simulated_stamps(self) -> bool:
+        """Whether /clock is published beside what is stamped with it."""
+        return self.mode != "realtime" or self.publish_clock
 
 
 class SimNode:
@@ -108,17 +157,17 @@ class SimNode:
 
     def __init__(self, node: Node, loop: TakeLoop, config: SimConfig) -> None:
         self.node, self.loop, self.config = node, loop, config
-        self.contract = load_contract(config.contract)
+        path = Path(config.contract) if config.contract else shipped_for(config.environment)
+        self.contract = contract_of(config.environment, None if path is None else Path(resolved(path)))
         self.world = World(self.contract, _make(self.contract, config))
         self._split = config.split
         self._truth = node.create_publisher(JointState, "episode/truth", qos.STREAM)
         self._truth_message = JointState(name=list(TRUTH_NAMES))
         self._status = node.create_publisher(DiagnosticStatus, "sim/status", qos.LATCHED)
-        self._lockstep = is_lockstep(config.mode)
         cameras = [s.name for s in self.contract.observations.values() if s.is_image]
-        faults = FaultDesk(node, cameras, lockstep=self._lockstep, publish_clock=config.publish_clock)
-        self._clock = node.create_publisher(Clock, "/clock", qos.STREAM) if self._lockstep else None
-        self._realtime = None if self._lockstep else Realtime(self, faults.now())
+        faults = FaultDesk(node, cameras, lockstep=config.lockstep, publish_clock=config.simulated_stamps)
+        self._clock = node.create_publisher(Clock, "/clock", qos.STREAM) if config.lockstep else None
+        self._realtime = None if config.lockstep else Realtime(self, faults.now())
         self.clock: SimClock = self._realtime or Lockstep(self)
         self._outlets = [
             (
@@ -130,9 +179,7 @@ class SimNode:
             for encoder in [TopicEncoder(group)]
         ]
         faults.changed = self._take_faults
-        loop.trigger("~/reset", self._reset)
-        loop.switch("~/pause", self._pause)
-        loop.trigger("~/step", self._single_step)
+        self._serve(SimDesk(self, time_restarts=config.lockstep))
         loop.trigger("~/limits_seen", self._tell_limits)
         self.readiness = Readiness(node, loop, config.listeners, self.clock.topics)
         self._began_ns = 0
@@ -209,39 +256,61 @@ class SimNode:
         self.report("running")
         self.clock.run()
 
-    def _reset(self, reply: Reply) -> None:
+    def _serve(self, desk: SimDesk) -> None:
+        spec, types = self.world.env.spec, standard_types()
+        about = f"armchair, {spec.name}: {spec.source}; mode {self.config.mode}"
+        serve_own(self.loop, desk)
+        if types is not None:
+            serve_standard(self.loop, desk, types, about)
+        else:
+            serve_triggers(self.loop, desk, self._asked, about)
+        self.node.get_logger().info(f"{about}; {service_type_in_use()}")
+
+    def _asked(self) -> tuple[int, str]:
         config = current(self.node, SimConfig)
-        try:
-            self._begin(config.episode)
-        except ArmchairError as error:
-            reply(False, str(error))
-        else:
-            reply(True, f"episode {config.episode} of seed {config.seed} stands at its start, paused")
+        return config.steps, config.state
 
-    def _pause(self, pause: bool, reply: Reply) -> None:
-        if pause:
-            self.clock.pause()
-            reply(True, "paused")
-        elif (refusal := self._refusal()) is not None:
-            reply(False, refusal)
-        else:
-            reply(True, "running")
-            self.run()
+    @property
+    def running(self) -> bool:
+        """Whether time goes on."""
+        return self.clock.running
 
-    def _single_step(self, reply: Reply) -> None:
-        refusal = "pause first" if self.clock.running else self._refusal()
-        if refusal is not None:
-            reply(False, refusal)
-        else:
-            self.clock.run(once=lambda: reply(True, f"tick {self.world.tick} reached"))
+    @property
+    def begun(self) -> bool:
+        """Whether there is an episode."""
+        return self.world.begun
 
-    def _refusal(self) -> str | None:
-        if not self.world.begun:
-            return "no episode has begun: call ~/reset first"
-        if self.world.over:
-            return "the episode is over: call ~/reset first"
-        missing = self.readiness.missing()
-        return f"waiting for {', '.join(missing)}" if missing else None
+    @property
+    def over(self) -> bool:
+        """Whether the episode has ended."""
+        return self.world.over
+
+    @property
+    def tick(self) -> int:
+        """Steps of the episode."""
+        return self.world.tick
+
+    def missing(self) -> tuple[str, ...]:
+        """See Readiness."""
+        return self.readiness.missing()
+
+    def begin(self) -> str:
+        """Begin the episode that the parameters name. Raises ArmchairError where there is none."""
+        config = current(self.node, SimConfig)
+        self._begin(config.episode)
+        return f"episode {config.episode} of seed {config.seed}"
+
+    def pause(self) -> None:
+        """Stand still once the tick that is under way is over."""
+        self.clock.pause()
+
+    def tick_once(self, then: Callable[[], None]) -> None:
+        """Take one step, then call `then` and stand still."""
+        self.clock.run(once=then)
+
+    def stop(self, reason: str) -> None:
+        """End the process after this request."""
+        self.loop.stop(reason)
 
     def _take_faults(self, faults: Faults) -> None:
         if self._realtime is not None:
@@ -270,9 +339,15 @@ def _make(contract: Contract, config: SimConfig) -> Env:
             "parameter 'environment'."
         )
     horizon = config.horizon
-    if horizon == 0 and not is_lockstep(config.mode):
+    if horizon == 0 and config.mode == "realtime":
         horizon = sys.maxsize
-    env = make_env(name, horizon=horizon, split=config.split, renderer=config.renderer)  # type: ignore[arg-type]
+    env = make_env(
+        name,
+        horizon=horizon or None,
+        split=config.split,  # type: ignore[arg-type]
+        renderer=config.renderer,  # type: ignore[arg-type]
+        randomise=config.randomise,
+    )
     if isinstance(env, Arm6Env):
         env.driver.watch()
     return env
@@ -280,7 +355,7 @@ def _make(contract: Contract, config: SimConfig) -> Env:
 
 def main() -> int:
     """Entry point of the executable `sim_node`."""
-    return run_node("sim", SimConfig, SimNode, settable=("seed", "episode", "split", *FAULT_PARAMETERS))
+    return run_node("sim", SimConfig, SimNode, settable=SETTABLE)
 
 
 if __name__ == "__main__":

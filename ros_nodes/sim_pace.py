@@ -3,8 +3,81 @@
 from __future__ import annotations
 
 import os
+from typing import Protocol
 
 import numpy as np
+
+
+class Pacing(Protocol):
+    """Says when steps are due; all times are monotonic ns."""
+
+    step_ns: int
+    speed: float
+    slipped_ns: int
+
+    def begin(self, now_ns: int) -> None:
+        """Time begins to go on."""
+        ...
+
+    def forget(self) -> None:
+        """Begin to count anew."""
+        ...
+
+    @property
+    def next_ns(self) -> int:
+        """When the next step is due."""
+        ...
+
+    def due(self, now_ns: int) -> list[int]:
+        """The deadlines of the steps to take now; they count as taken."""
+        ...
+
+    def figures(self) -> dict[str, float]:
+        """What there is to tell since `forget`."""
+        ...
+
+
+class Unpaced:
+    """One step after the other, each due when it is taken: nothing is ever late or left out.
+
+    Args:
+        step_ns: simulated time of one step.
+    """
+
+    speed = float("inf")
+    slipped_ns = 0
+
+    def __init__(self, step_ns: int) -> None:
+        self.step_ns = step_ns
+        self.forget()
+
+    def begin(self, now_ns: int) -> None:
+        """See Pacing."""
+        self._since_ns = now_ns
+
+    def forget(self) -> None:
+        """See Pacing."""
+        self.steps = 0
+        self._wall_ns = 0
+        self._since_ns: int | None = None
+
+    @property
+    def next_ns(self) -> int:
+        """A moment after the last step began: what waits in the loop has its turn between two steps."""
+        return (self._since_ns or 0) + 1
+
+    def due(self, now_ns: int) -> list[int]:
+        """See Pacing."""
+        if self._since_ns is not None:
+            self._wall_ns += now_ns - self._since_ns
+        self._since_ns = now_ns
+        self.steps += 1
+        return [now_ns]
+
+    def figures(self) -> dict[str, float]:
+        """Steps, and simulated over wall time while it ran."""
+        factor = self.steps * self.step_ns / self._wall_ns if self._wall_ns else 0.0
+        return {"steps": float(self.steps), "slipped_s": 0.0, "real_time_factor": factor}
 
 
 class Pace:

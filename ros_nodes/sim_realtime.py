@@ -1,8 +1,9 @@
-"""The simulation in real time: a stand-in for a robot, with its driver, its cameras, and their faults.
+"""The simulation that waits for nobody: a stand-in for a robot, with its driver, its cameras, their faults.
 
 Everything has a rate of its own, as on a robot: joint states, each camera, and what only a simulation knows
 once per tick of the contract. Stamps are those of the moment that was sampled, so what is published late is
-old and not wrong.
+old and not wrong. In real time steps are paced on the monotonic clock; as fast as it goes, one follows the
+other, and every picture is drawn before time goes on, so that none is left out.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from ros_nodes.sim_bodies import DRIVER_STREAM, Body, DrivenArm, WholeSteps, ste
 from ros_nodes.sim_cameras import CameraOutlet, DrawingThread, Eye
 from ros_nodes.sim_faults import Faults
 from ros_nodes.sim_joints import JointOutlet
-from ros_nodes.sim_pace import Pace, go_first
+from ros_nodes.sim_pace import Pace, Pacing, Unpaced, go_first
 from ros_nodes.sim_report import REPORT_PERIOD_NS, RealtimeReport
 from sim.arm6.env import Arm6Env
 from sim.world import World
@@ -52,11 +53,16 @@ class Realtime:
             interpolation_ns = round(config.interpolation_s * 1e9) or contract.period_ns
             self._arm = DrivenArm(contract, timeout_ns, interpolation_ns)
         self.body: Body = self._arm or WholeSteps(contract, timeout_ns)
-        self.pace = Pace(self.body.step_ns, config.speed, self.body.catch_up_steps)
+        paced = config.mode == "realtime"
+        step_ns = self.body.step_ns
+        self.pace: Pacing = (
+            Pace(step_ns, config.speed, self.body.catch_up_steps) if paced else Unpaced(step_ns)
+        )
         self.refused = 0
         """Actuator messages that could not be read or held a non-finite number."""
         self._faults = faults
-        self._clock = node.create_publisher(Clock, "/clock", qos.STREAM) if config.publish_clock else None
+        stamps = config.simulated_stamps
+        self._clock = node.create_publisher(Clock, "/clock", qos.STREAM) if stamps else None
         streams = contract.observations.values()
         driven = {s.name for s in streams if s.name == DRIVER_STREAM and self._arm is not None}
         self._joints = JointOutlet(node, contract.observations[DRIVER_STREAM]) if driven else None
@@ -67,10 +73,16 @@ class Realtime:
         self._camera_ns = round(1e9 / (config.camera_rate_hz or contract.rate_hz))
         self.at_ticks = frozenset(s.name for s in streams) - set(driven) - set(images)
         """Streams that are published once per tick."""
+        vectors = frozenset(s.name for s in streams if not s.is_image)
+        self._measured = vectors & {DRIVER_STREAM} or vectors
+        """What falls silent with the driver: its joints, or of an environment without, all vectors."""
         self._thread: DrawingThread | None = None
+        self._aside = paced and self._arm is not None
         # A whole step may draw, for longer than a thread that goes first may take.
-        self._priority = config.rt_priority if self._arm is not None and config.speed <= 1.0 else 0
+        self._priority = config.rt_priority if self._aside and config.speed <= 1.0 else 0
         self._next_frame_ns: dict[str, int] = {}
+        self._flushing: set[str] = set()
+        """Cameras with a deadline for delayed frames."""
         self._elapsed_ns = 0
         self._total_ns = 0
         self._run = 0
@@ -109,7 +121,7 @@ class Realtime:
         self.body.attach(world)
         self._elapsed_ns = 0
         self._next_frame_ns = dict.fromkeys(self.cameras, 0)
-        if self.cameras and self._thread is None and isinstance(world.env, Arm6Env):
+        if self._aside and self.cameras and self._thread is None and isinstance(world.env, Arm6Env):
             self._thread = DrawingThread(self.cameras, world.env.view, world.env.snapshot())
         self.faults = self._faults
         if self._priority > 0:
@@ -211,7 +223,7 @@ class Realtime:
             set_stamp(message.clock, stamp_ns)
             self._clock.publish(message)
         if tick:
-            silent = {DRIVER_STREAM} if self._faults.silent else set()
+            silent = self._measured if self._faults.silent else frozenset()
             self._sim.publish(stamp_ns, self.at_ticks - silent)
         steps = self._elapsed_ns // self.body.step_ns
         if self._joints is not None and self._arm is not None and steps % self._joint_steps == 0:
@@ -239,6 +251,19 @@ class Realtime:
         pictures = self._sim.world.samples(frozenset(due))
         for name in due:
             self.cameras[name].take(pictures[name], stamp_ns)
+            self._later(self.cameras[name])
+
+    def _later(self, camera: CameraOutlet) -> None:
+        """Frames that a fault delays leave when they are due, and not with the next one."""
+        next_ns = camera.faulty.next_ns
+        if next_ns is not None and camera.eye.stream.name not in self._flushing:
+            self._flushing.add(camera.eye.stream.name)
+            self._sim.loop.at(next_ns, partial(self._flush, camera))
+
+    def _flush(self, camera: CameraOutlet) -> None:
+        self._flushing.discard(camera.eye.stream.name)
+        camera.flush()
+        self._later(camera)
 
     def _stamp_ns(self, deadline_ns: int) -> int:
         if self._clock is not None:

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from episodes.contract import Contract, load_contract, parse_contract
-from sim.env import EnvSpec
+from sim.env import ActionChannel, EnvSpec
 from sim.make import make_env
 
 SHIPPED = {
@@ -37,16 +37,27 @@ def contract_of(environment: str, path: Path | None, size: tuple[int, int] = (84
         ContractError: the file is wrong.
         ConfigError: no such environment.
     """
-    if path is None:
-        family = next(
-            (p for p in SHIPPED if environment.startswith(p)), None if environment else "metaworld/"
-        )
-        path = None if family is None else SHIPPED[family]
+    path = path or shipped_for(environment)
     if path is not None:
         return load_contract(path)
+    return parse_contract(made_text(environment, size), f"<made for {environment}>")
+
+
+def shipped_for(environment: str) -> Path | None:
+    """The contract of the family of `environment`, of MetaWorld for none; None for a family without."""
+    family = next((p for p in SHIPPED if environment.startswith(p)), None if environment else "metaworld/")
+    return None if family is None else SHIPPED[family]
+
+
+def made_text(environment: str, size: tuple[int, int] = (84, 84)) -> str:
+    """A contract for an environment with its first camera, as the text of a YAML file.
+
+    Raises:
+        ConfigError: no such environment.
+    """
     env = make_env(environment)
     try:
-        return made_for(env.spec, env.spec.cameras[:1], size)
+        return contract_text(env.spec, env.spec.cameras[:1], size)
     finally:
         env.close()
 
@@ -94,19 +105,32 @@ def contract_text(spec: EnvSpec, cameras: Sequence[str], size: tuple[int, int]) 
 
 
 def _channels(spec: EnvSpec) -> dict[str, Any]:
-    boxes = list(zip(spec.action_names, spec.action_lower, spec.action_upper, strict=True))
-    kept = [entry for entry in boxes if entry[0].endswith(_FLAGS) or not entry[1] <= 0.0 <= entry[2]]
-    moved = [entry for entry in boxes if entry not in kept]
+    names = spec.action_names
+    lower, upper = (
+        dict(zip(names, bound.tolist(), strict=True)) for bound in (spec.action_lower, spec.action_upper)
+    )
     channels: dict[str, Any] = {}
-    for name, kind, entries in (("delta", "cartesian_delta", moved), ("hold", "gripper", kept)):
-        if entries:
-            channels[name] = {
-                "kind": kind,
-                "topic": f"sim/{name}",
-                "type": "std_msgs/msg/Float64MultiArray",
-                "names": [entry[0] for entry in entries],
-                "lower": [float(entry[1]) for entry in entries],
-                "upper": [float(entry[2]) for entry in entries],
-                "on_timeout": "stop" if kind == "cartesian_delta" else "hold",
-            }
+    for channel in spec.channels or _by_names(names, lower, upper):
+        channels[channel.name] = {
+            "kind": channel.kind,
+            "topic": f"sim/{channel.name}",
+            "type": "std_msgs/msg/Float64MultiArray",
+            "names": list(channel.entries),
+            "lower": [lower[name] for name in channel.entries],
+            "upper": [upper[name] for name in channel.entries],
+            "on_timeout": "stop" if channel.kind == "cartesian_delta" else "hold",
+        }
+        if channel.max_velocity is not None:
+            channels[channel.name]["max_velocity"] = list(channel.max_velocity)
+        if channel.measured_by is not None:
+            channels[channel.name]["measured_by"] = channel.measured_by
     return channels
+
+
+def _by_names(
+    names: tuple[str, ...], lower: dict[str, float], upper: dict[str, float]
+) -> tuple[ActionChannel, ...]:
+    kept = tuple(name for name in names if name.endswith(_FLAGS) or not lower[name] <= 0.0 <= upper[name])
+    moved = tuple(name for name in names if name not in kept)
+    both = (ActionChannel("delta", "cartesian_delta", moved), ActionChannel("hold", "gripper", kept))
+    return tuple(channel for channel in both if channel.entries)

@@ -22,6 +22,21 @@ Split = Literal["train", "evaluation"]
 
 
 @dataclass(frozen=True)
+class ActionChannel:
+    """Entries of an action that a robot contract commands together."""
+
+    name: str
+    kind: str
+    """One of the contract's kinds of action."""
+    entries: tuple[str, ...]
+    """Among the names of the action."""
+    max_velocity: tuple[float, ...] | None = None
+    """Of each entry, unit/s."""
+    measured_by: str | None = None
+    """The vector observation that measures them under the same names."""
+
+
+@dataclass(frozen=True)
 class EnvSpec:
     """What is fixed about an environment."""
 
@@ -43,6 +58,11 @@ class EnvSpec:
     """Names that `render` takes."""
     source: str
     """What implements it, with versions."""
+    channels: tuple[ActionChannel, ...] = ()
+    """How a contract made for it divides the action; empty where names and bounds say it
+    (`sim.contracts`)."""
+    rest_action: NDArray[np.float64] | None = None
+    """(dim,) the action that leaves the robot where an episode begins; None for zero."""
 
 
 @dataclass(frozen=True)

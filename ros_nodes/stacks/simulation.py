@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -14,8 +14,10 @@ from episodes.contract import Contract, load_contract
 from episodes.errors import ContractError
 from policy.runtime.bundle import Bundle
 from ros_nodes.stacks.process import Process, Value, parameter_file, resolved
+from sim.contracts import made_text, shipped_for
 from sim.env import Split
 from sim.gl import RendererName
+from sim.make import horizon_of
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,8 @@ class CollectExpert:
     """Number of the first one; episode and seed fix the goal. Ids are s<seed>-e<number>."""
     seed: int = 0
     """Seed of the goals."""
-    horizon: int = 150
-    """Steps per episode."""
+    horizon: int | None = None
+    """Steps per episode; left out: the environment's own."""
     renderer: RendererName = "auto"
     """What draws: auto, egl, osmesa or raycast."""
 
@@ -79,8 +81,8 @@ class DeploySim:
     """Seed of the goals."""
     split: Split = "evaluation"
     """Which goals: evaluation or train; the two share none."""
-    horizon: int = 150
-    """Steps per episode."""
+    horizon: int | None = None
+    """Steps per episode; left out: the environment's own."""
     renderer: RendererName = "auto"
     """What draws: auto, egl, osmesa or raycast."""
 
@@ -116,16 +118,23 @@ class Sim:
 
     scope = "stand-in"
 
-    contract: Path = Path("launch/contracts/sawyer_sim.yaml")
-    """Robot contract."""
+    contract: Path | None = None
+    """Robot contract; left out: that of the environment's family in launch/contracts, or one made for the
+    environment, which is written into the run folder as contract.yaml."""
     env: str = ""
-    """Environment, for example arm6/reach; left out: the one that the contract names."""
+    """Environment, any that armchair sim list names; left out: the one that the contract names."""
+    mode: Literal["realtime", "asfast"] = "realtime"
+    """realtime, or asfast: without a pace, on simulated time (use_sim_time on all other nodes)."""
+    speed: float = 1.0
+    """Simulated seconds per second in real time; other than 1, /clock is published (use_sim_time on all other
+    nodes)."""
     seed: int = 0
     """Seed of the goals."""
     split: Split = "train"
     """Which goals: train or evaluation; the two share none."""
-    horizon: int = 150
-    """Steps per episode, after which the next one begins by itself; 0: no end."""
+    horizon: int | None = None
+    """Steps per episode, after which the next one begins by itself; 0, in real time: no end. Left out:
+    the environment's own."""
     renderer: RendererName = "auto"
     """What draws: auto, egl, osmesa or raycast."""
 
@@ -136,11 +145,24 @@ class Sim:
     def processes(self, run_folder: Path) -> tuple[Process, ...]:
         """The process."""
         parameters: dict[str, Value] = {
-            "contract": resolved(self.contract), "environment": self.env, "mode": "realtime",
-            "autostart": True, "seed": self.seed, "split": self.split, "horizon": self.horizon,
-            "renderer": self.renderer,
+            "contract": self._contract(run_folder), "environment": self.env, "mode": self.mode,
+            "autostart": True, "seed": self.seed, "split": self.split, "renderer": self.renderer,
+            "speed": float(self.speed), "publish_clock": self.speed != 1.0,
         }  # fmt: skip
+        horizon = self.horizon
+        if horizon is None:
+            horizon = _own_horizon(self.env, load_contract(str(parameters["contract"])))
+        parameters["horizon"] = horizon
         return (Process("sim", "ros_nodes.sim_node", parameters, parameter_file=parameter_file(self.params)),)
+
+    def _contract(self, run_folder: Path) -> str:
+        path = self.contract or shipped_for(self.env)
+        if path is not None:
+            return resolved(path)
+        made = run_folder.absolute() / "contract.yaml"
+        made.parent.mkdir(parents=True, exist_ok=True)
+        made.write_text(made_text(self.env), encoding="utf-8")
+        return str(made)
 
 
 @dataclass(frozen=True)
@@ -177,7 +199,8 @@ def _lockstep_sim(
     recording: bool,
 ) -> Process:
     parameters: dict[str, Value] = {
-        "contract": robot.source, "environment": stack.env, "mode": "lockstep", "horizon": stack.horizon,
+        "contract": robot.source, "environment": stack.env, "mode": "lockstep",
+        "horizon": _horizon(stack, robot),
         "split": split, "renderer": stack.renderer, "listeners": listeners,
         "barrier": ("recorder/ack",) if recording else (),
     }  # fmt: skip
@@ -204,7 +227,7 @@ def _session(
 ) -> Process:
     about = {
         "operator": operator, "task": _environment(stack, robot), "split": split, "seed": stack.seed,
-        "horizon": stack.horizon, "interface": robot.interface_sha256, "limits": robot.limits_sha256,
+        "horizon": _horizon(stack, robot), "interface": robot.interface_sha256, "limits": robot.limits_sha256,
     }  # fmt: skip
     parameters: dict[str, Value] = {
         "nodes": nodes, "actors": (actor,), "about": json.dumps(about),
@@ -214,6 +237,15 @@ def _session(
         "results": str(run_folder.absolute() / "results.json"),
     }  # fmt: skip
     return Process("session", "ros_nodes.session_node", parameters, ends_stack=True)
+
+
+def _horizon(stack: CollectExpert | DeploySim, robot: Contract) -> int:
+    return _own_horizon(stack.env, robot) if stack.horizon is None else stack.horizon
+
+
+def _own_horizon(env: str, robot: Contract) -> int:
+    """Steps per episode of an environment, or of the one that the contract names."""
+    return horizon_of(env or (robot.simulation.environment if robot.simulation else ""))
 
 
 def _environment(stack: CollectExpert | DeploySim, robot: Contract) -> str:

@@ -129,7 +129,7 @@ def test_faults_are_read_from_parameters_and_wrong_ones_are_refused_by_name() ->
         "in seconds": {"camera_faults": ["front=delay:nan"]},
         "named twice": {"camera_faults": ["front=drop", "front=freeze"]},
         "silent, ignore or stall": {"driver_fault": "dead"},
-        "'realtime' only": {"driver_fault": "stall", "lockstep": True},
+        "the modes 'realtime' and": {"driver_fault": "stall", "lockstep": True},
         "publish_clock": {"clock_jump_s": 1.0, "clock": False},
     }.items():
         with pytest.raises(ConfigError, match=match):

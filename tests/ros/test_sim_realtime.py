@@ -283,4 +283,4 @@ def test_simulated_time_may_run_faster_and_jump_where_everybody_hears_the_clock(
 def test_faults_are_refused_in_lock_step(start: Start) -> None:
     code, text = start("sim_node", contract=ARM_CONTRACT, driver_fault="stall").finish()
     assert code == 1
-    assert "mode 'realtime' only" in text
+    assert "the modes 'realtime' and 'asfast'" in text
