@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -70,7 +71,9 @@ class Family:
 
 GYM = ("gymnasium/", "vlmrm/", "rl-vlm-f/")
 """Gymnasium's; of these, the classic control tasks have scripted experts."""
-PREFIXES = (METAWORLD, ARM6, SOFTGYM, *GYM)
+MENAGERIE = "menagerie/"
+"""The user's own models; the expert of all of them asks for the goal."""
+PREFIXES = (METAWORLD, ARM6, SOFTGYM, *GYM, MENAGERIE)
 """What the names of all environments begin with that can be collected from."""
 
 
@@ -147,5 +150,9 @@ def _script(environment: str) -> Callable[[], Script] | None:
         from sim.gym.experts import EXPERTS as GYM_EXPERTS
 
         return GYM_EXPERTS.get(environment)
+    if environment.startswith(MENAGERIE):
+        from sim.menagerie.env import goal_expert
+
+        return functools.partial(goal_expert, environment)
     known = " or ".join(f"{prefix}TASK" for prefix in PREFIXES)
     raise ConfigError(f"environment {environment!r} is unknown: it must be {known}.")

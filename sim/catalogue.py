@@ -1,10 +1,11 @@
-"""Every environment by name, with a line each; nothing is loaded to list them."""
+"""Every environment by name, with a line each; no simulator is loaded to list them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from episodes.errors import ConfigError
+from sim.menagerie.models import models
 
 _METAWORLD = {
     "assembly": "put a ring on a peg",
@@ -135,15 +136,26 @@ FAMILIES = (
 )
 
 
+def families() -> tuple[Family, ...]:
+    """Those that come with armchair, then Menagerie with the models that the user has.
+
+    Raises:
+        ConfigError: the variable that names Menagerie's folder names none.
+    """
+    what = "robots of MuJoCo Menagerie, brought into a pose; those that are on this machine"
+    return (*FAMILIES, Family("menagerie", what, models()))
+
+
 def environments(family: str = "") -> tuple[str, ...]:
     """Names of all environments, or of one family.
 
     Raises:
         ConfigError: no such family.
     """
-    chosen = [entry for entry in FAMILIES if family in ("", entry.name)]
+    known = families()
+    chosen = [entry for entry in known if family in ("", entry.name)]
     if not chosen:
         raise ConfigError(
-            f"there is no family {family!r}: write one of {', '.join(entry.name for entry in FAMILIES)}."
+            f"there is no family {family!r}: write one of {', '.join(entry.name for entry in known)}."
         )
     return tuple(name for entry in chosen for name in entry.environments)

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from episodes.errors import ConfigError
 from episodes.screen import print_table, progress_bar, screen
-from sim.catalogue import FAMILIES
+from sim.catalogue import families
 from sim.gl import RendererName
 from sim.make import make_env
 from sim.picture import default_camera, play, who_acts
@@ -51,7 +51,7 @@ def main(config: ListConfig) -> int:
     """
     names = chosen(config.only)
     console = screen()
-    for family in FAMILIES:
+    for family in families():
         listed = [name for name in family.environments if name in names]
         if not listed:
             continue
@@ -73,7 +73,7 @@ def chosen(only: str) -> tuple[str, ...]:
     Raises:
         ConfigError: there is none.
     """
-    everything = [name for family in FAMILIES for name in family.environments]
+    everything = [name for family in families() for name in family.environments]
     names = tuple(name for name in everything if fnmatch.fnmatchcase(name, only))
     if not names:
         raise ConfigError(f"--only {only}: no environment has such a name; armchair sim list shows all.")

@@ -26,7 +26,7 @@ def make_env(
     Args:
         name: family/task, for example metaworld/drawer-open-v3, arm6/pick-place,
             softgym-equivalent/RopeFlatten or gymnasium/Humanoid-v5; `sim.catalogue` lists them.
-        horizon: steps per episode; None for the environment's own, of MetaWorld and arm6 150.
+        horizon: steps per episode; None for the environment's own, of MetaWorld, arm6 and Menagerie 150.
         split: training or evaluation goals; the two share none.
         renderer: which library draws.
         quality: `fast`, or `default` for MuJoCo's own shadows and multi-sampling.
@@ -55,6 +55,10 @@ def _plain(name: str, horizon: int | None, split: Split, renderer: RendererName,
         from sim.metaworld_env import MetaWorldEnv
 
         return MetaWorldEnv(task, horizon=horizon, split=split, renderer=renderer, quality=quality)
+    if family == "menagerie" and task:
+        from sim.menagerie.env import MenagerieEnv
+
+        return MenagerieEnv(task, horizon=horizon, split=split, renderer=renderer, quality=quality)
     if family == "arm6" and task:
         from sim.arm6.env import Arm6Env
 
@@ -62,7 +66,7 @@ def _plain(name: str, horizon: int | None, split: Split, renderer: RendererName,
     raise ConfigError(
         f"environment {name!r} is unknown: write metaworld/TASK, for example metaworld/drawer-open-v3, or "
         "arm6/pick-place, or softgym-equivalent/TASK, for example "
-        "softgym-equivalent/RopeFlatten, or gymnasium/ID. All of them: armchair sim list."
+        "softgym-equivalent/RopeFlatten, or gymnasium/ID, or menagerie/MODEL. All of them: armchair sim list."
     )
 
 

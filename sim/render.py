@@ -61,6 +61,10 @@ class Renderer:
         self._model = model
         self._quality = quality
         self._crops = dict(crops or {})
+        # An infinite plane is laid out around the camera of the update before: with one alone a picture would
+        # depend on the one before it.
+        planes = model.geom_type == self._mujoco.mjtGeom.mjGEOM_PLANE
+        self._passes = 2 if (model.geom_size[planes, :2] <= 0.0).any() else 1
         self._contexts: OrderedDict[tuple[int, int], Any] = OrderedDict()
         self._caster: RayCaster | None = None
         self._closed = False
@@ -133,7 +137,8 @@ class Renderer:
                 self._caster = RayCaster(self._model)
             return self._caster.cast(data, number, height, width).colour
         self._upload_textures(context, (height, width))
-        context.update_scene(data, camera=number)
+        for _ in range(self._passes):
+            context.update_scene(data, camera=number)
         frame: NDArray[np.uint8] = context.render()
         return frame
 

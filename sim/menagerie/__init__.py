@@ -1,0 +1,1 @@
+"""Models of MuJoCo Menagerie, where the user has them."""
