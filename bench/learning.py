@@ -19,7 +19,7 @@ from rich.console import Console
 
 from bench.demo import holds, success_figures
 from bench.learning_table import table
-from bench.legs import LEGS
+from bench.legs import FURTHER, LEGS, Leg
 from bench.pipeline import DemoConfig, run_demo
 from episodes.errors import ConfigError
 from sim.experts import Mix
@@ -90,6 +90,9 @@ class LearningBenchConfig:
     """Pairs that the teacher compares, per round."""
     steps: int | None = None
     """Gradient steps of each policy; the task's own when left out."""
+    also: tuple[Literal["cql", "brac", "oril"], ...] = ()
+    """Further algorithms on the same data, with the true reward or, ORIL, with successful episodes as its
+    experts. A bench that was run without them goes on with them."""
     out: Path = Path("runs/bench-learning")
     """Folder; finished stages in it are kept. The table is OUT/learning.md."""
     workers: int = field(default_factory=lambda: max(1, min(4, len(os.sched_getaffinity(0)))))
@@ -106,13 +109,14 @@ class LearningBenchConfig:
 def main(config: LearningBenchConfig) -> int:
     """Run every task and seed, write the table, print the figures."""
     console = Console(highlight=False, stderr=True)
+    legs = (*LEGS, *(FURTHER[name] for name in config.also))
     reports: dict[str, list[dict[str, Any]]] = {task: [] for task in config.tasks}
     for seed in range(config.first_seed, config.first_seed + config.seeds):
         for task in config.tasks:
             console.print(f"[bold]{task}, seed {seed}[/]")
-            reports[task].append(run_demo(job(config, task, seed), console))
-            summary = summarise({task: done for task, done in reports.items() if done})
-            text = table(summary, LEGS)
+            reports[task].append(run_demo(job(config, task, seed), console, legs))
+            summary = summarise({task: done for task, done in reports.items() if done}, legs)
+            text = table(summary, legs)
             (config.out / "learning.md").write_text(text)  # after every run: a bench of hours may be stopped
     console.print(text, markup=False, soft_wrap=True)
     print(json.dumps(summary))
@@ -138,11 +142,12 @@ def job(config: LearningBenchConfig, task: TaskName, seed: int) -> DemoConfig:
     )
 
 
-def summarise(reports: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, Any]:
+def summarise(reports: Mapping[str, Sequence[dict[str, Any]]], legs: Sequence[Leg] = LEGS) -> dict[str, Any]:
     """Figures named TASK/FIGURE, bounds of those that were run, and the verdict.
 
     Args:
         reports: of each task, one report or more, one per data seed.
+        legs: the policies in them.
     """
     figures: dict[str, Any] = {}
     for task, of_task in reports.items():
@@ -150,7 +155,7 @@ def summarise(reports: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, Any]
         found = {
             **{f"held_out_{name}": [each[name] for each in quality] for name in QUALITY},
             "held_out_success_frames": [each["success_frames"] for each in quality],
-            **success_figures(of_task, LEGS),
+            **success_figures(of_task, legs),
         }
         figures |= {f"{task}/{name}": value for name, value in found.items()}
     bounds = {name: bound for name, bound in BOUNDS.items() if name in figures}
@@ -162,5 +167,7 @@ def summarise(reports: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, Any]
         "holds": holds(figures, bounds),
         "seeds": {task: [report["seed"] for report in of_task] for task, of_task in reports.items()},
         "goals_per_seed": len(first[0]["success"][0]["by_goal"]),
+        "hours": sum(stage["seconds"] for each in reports.values() for r in each for stage in r["stages"])
+        / 3600,
         "machine": first[-1]["machine"],
     }

@@ -32,7 +32,7 @@ class Leg:
     title: str
     """What the tables call it."""
     algorithm: str
-    """`iql` or `bc`."""
+    """Name behind `algo:`."""
     reward: str
     """Reward of the prepared file: truth, or a labeller's name."""
     options: tuple[str, ...] = ()
@@ -46,14 +46,26 @@ LEGS = (
     Leg("bc", "BC, blind to rewards", "bc", "truth"),
 )
 """Of the main job."""
+FURTHER = {
+    leg.algorithm: leg
+    for leg in (
+        Leg("cql-true", "CQL, true reward", "cql", "truth"),
+        Leg("brac-true", "BRAC, true reward", "brac", "truth"),
+        Leg("oril", "ORIL, the successful episodes as experts", "oril", "truth"),
+    )
+}
+"""The other offline algorithms, which `armchair bench learning --also` asks for."""
 
 
 def complete(legs: Sequence[Leg]) -> list[dict[str, Any]]:
     """The legs with every default of their algorithms: a run under other defaults is another run."""
     from policy.algorithms.bc import BCConfig
+    from policy.algorithms.brac import BRACConfig
+    from policy.algorithms.cql import CQLConfig
     from policy.algorithms.iql import IQLConfig
+    from policy.algorithms.oril import ORILConfig
 
-    defaults = {"bc": BCConfig, "iql": IQLConfig}
+    defaults = {one.name: one for one in (BCConfig, IQLConfig, CQLConfig, BRACConfig, ORILConfig)}
     return [{**asdict(leg), "defaults": asdict(defaults[leg.algorithm]())} for leg in legs]
 
 

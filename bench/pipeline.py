@@ -134,7 +134,9 @@ class Demo:
         )
         legs = {"steps": config.steps, "seed": config.seed, "legs": complete(self.legs)}
         runs, bundles = config.out / "runs", config.out / "bundles"
-        stages.run("learn", "learn: IQL and BC", legs, self._learn, after=["prepare"], outputs=[runs])
+        stages.run(
+            "learn", f"learn: {len(self.legs)} policies", legs, self._learn, after=["prepare"], outputs=[runs]
+        )
         stages.run("export", "export ONNX bundles", {}, self._export, after=["learn"], outputs=[bundles])
         goals = {"goals": config.goals, "horizon": config.horizon}
         stages.run("evaluate", "evaluate on unseen goals", goals, self._evaluate, after=["export"])

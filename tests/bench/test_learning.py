@@ -11,7 +11,7 @@ import pytest
 from bench.held_out import SEED_OFFSET, true_accuracy
 from bench.learning import QUALITY, TASKS, LearningBenchConfig, job, summarise
 from bench.learning_table import table
-from bench.legs import LEGS
+from bench.legs import FURTHER, LEGS, complete
 from episodes.contract import load_contract
 from episodes.errors import ConfigError
 from sim.goals import goal_seed
@@ -49,6 +49,19 @@ def test_the_table_has_a_row_per_figure_and_policy_and_says_what_is_unknown() ->
     assert "| drawer-open | IQL, learned reward | 0.80 | 0.60 | 0.70 | 0.48 to 0.85 |" in text
     for leg in LEGS:
         assert f"| drawer-open | {leg.title} |" in text
+
+
+def test_further_algorithms_stand_beside_those_of_the_main_job() -> None:
+    legs = (*LEGS, FURTHER["cql"], FURTHER["oril"])
+    one = report(0, 8)
+    one["success"] += [{"leg": name, "by_goal": [True] * 10} for name in ("cql-true", "oril")]
+    summary = summarise({"soccer": [one]}, legs)
+    text = table(summary, legs)
+    assert "| soccer | CQL, true reward | 1.00 | 1.00 |" in text
+    assert "| soccer | ORIL, the successful episodes as experts | 1.00 | 1.00 |" in text
+    assert "| soccer | BRAC" not in text
+    assert summary["hours"] == pytest.approx(10 / 3600)
+    assert [leg["defaults"]["discount"] for leg in complete(legs[-2:-1])] == [0.99]
 
 
 def test_a_stopped_bench_has_a_table_of_what_was_done() -> None:
