@@ -92,12 +92,12 @@ class MakeJudge(Protocol):
         streams: Sequence[str],
         episodes: int,
         seed: int,
-        horizon: int,
+        horizon: int | None,
         films: Path | None,
         camera: str,
     ) -> Judge:
-        """A judge on `episodes` evaluation goals; `contract` is a file, `streams` what the policy reads,
-        `films` a folder."""
+        """A judge on `episodes` evaluation goals of `horizon` steps (None: the environment's own); `contract`
+        is a file, `streams` what the policy reads, `films` a folder."""
         ...
 
 

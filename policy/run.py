@@ -76,8 +76,8 @@ class RolloutsConfig:
     """Goals per evaluation, the same each time, of the evaluation split."""
     seed: int = 0
     """Seed of the goals."""
-    horizon: int = 150
-    """Steps per episode."""
+    horizon: int | None = None
+    """Steps per episode. None: the environment's own."""
     video: bool = False
     """Film the first goal of every evaluation into RUN/films."""
     camera: str = ""
@@ -85,7 +85,8 @@ class RolloutsConfig:
 
     def __post_init__(self) -> None:
         for name in ("episodes", "horizon"):
-            require(getattr(self, name) >= 1, f"rollouts.{name}", getattr(self, name), "give 1 or more")
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"rollouts.{name}", value, "give 1 or more")
         require(self.seed >= 0, "rollouts.seed", self.seed, "give 0 or more")
 
 

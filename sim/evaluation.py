@@ -112,11 +112,13 @@ class Evaluator:
     Args:
         name: environment, for example metaworld/drawer-open-v3.
         lanes: episodes side by side; each lane holds an environment, which takes 0.2 s to make.
-        horizon: steps per episode.
+        horizon: steps per episode; None for the environment's own.
         split: which goals.
     """
 
-    def __init__(self, name: str, *, lanes: int = 4, horizon: int = 150, split: Split = "evaluation") -> None:
+    def __init__(
+        self, name: str, *, lanes: int = 4, horizon: int | None = None, split: Split = "evaluation"
+    ) -> None:
         if lanes < 1:
             raise ConfigError(f"lanes {lanes} is out of range: write 1 or more.")
         self._name, self._lanes, self._horizon, self._split = name, lanes, horizon, split

@@ -33,8 +33,8 @@ class JudgeConfig:
     """Goals of the evaluation split, from the first on."""
     seed: int = 0
     """Seed of the goals."""
-    horizon: int = 150
-    """Steps per episode."""
+    horizon: int | None = None
+    """Steps per episode. None: the environment's own."""
     films: Path | None = None
     """Folder for a film (MP4) and a filmstrip (PNG) of the first goal, per evaluation."""
     camera: str = ""
@@ -53,8 +53,9 @@ class Judge:
             ConfigError: no episodes, or no steps.
         """
         for name in ("episodes", "horizon"):
-            if getattr(config, name) < 1:
-                raise ConfigError(f"--rollouts.{name} {getattr(config, name)}: give 1 or more.")
+            value = getattr(config, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"--rollouts.{name} {value}: give 1 or more.")
         self.config = config
         self._contract = contract
         self._streams = tuple(streams)

@@ -14,7 +14,9 @@ from policy.algorithms.bc import BCConfig
 from policy.metrics import read_metrics
 from policy.run import RolloutsConfig
 from policy.train import train
+from sim.contracts import contract_text
 from sim.judge import Judge, JudgeConfig
+from sim.make import make_env
 
 CONTRACT = Path(__file__).parents[2] / "launch" / "contracts" / "sawyer_sim_state.yaml"
 ENV = "metaworld/drawer-open-v3"
@@ -75,6 +77,24 @@ def test_a_judge_gives_the_same_policy_the_same_figures() -> None:
     again = Judge(config, CONTRACT, ("state",))
     assert again(1, act) == first
     again.close()
+
+
+def test_an_episode_is_as_long_as_its_environment_has_them(tmp_path: Path) -> None:
+    contract = tmp_path / "contract.yaml"
+    env = make_env("rl-vlm-f/CartPole")
+    contract.write_text(contract_text(env.spec, (), (84, 84)))
+    env.close()
+    judge = Judge(JudgeConfig("rl-vlm-f/CartPole", episodes=1), contract, ("state",))
+    steps = []
+
+    def act(observation) -> np.ndarray:
+        steps.append(1)
+        return np.zeros(1)
+
+    judge(1, act)
+    judge.close()
+    assert len(steps) == 100
+    assert RolloutsConfig().horizon is None
 
 
 def test_settings_that_cannot_work_are_refused(make_config) -> None:
