@@ -39,7 +39,13 @@ setup(
         shared("launch/params", "*.yaml"),
     ],
     install_requires=["setuptools"],
-    extras_require={"test": ["pytest"], "view": ["rerun-sdk>=0.41,<0.42"], "wandb": ["wandb>=0.31"]},
+    extras_require={
+        "test": ["pytest"],
+        "view": ["rerun-sdk>=0.41,<0.42"],
+        # Runs on MuJoCo 3.3 to 3.10 and brings PettingZoo along: for those who want Fetch, and not locked.
+        "fetch": ["gymnasium-robotics==1.4.2"],
+        "wandb": ["wandb>=0.31"],
+    },
     zip_safe=False,
     entry_points={
         "console_scripts": [

@@ -1,6 +1,7 @@
 """Any Gymnasium environment with Box or Discrete actions as an `Env`.
 
-- An observation is one vector, `state`: a dictionary's entries one after the other. Pictures among the
+- An observation is one vector, `state`: a dictionary's entries one after the other in the order of their
+  keys, which Gymnasium sorts; a goal's are achieved_goal, desired_goal, observation. Pictures among the
   observations are the camera `observation`.
 - A Discrete action of n is one number from 0 to n-1, rounded to the nearest.
 - `terminated` is the environment's own; the horizon, and an environment that truncates by itself, truncate.

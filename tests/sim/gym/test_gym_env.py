@@ -245,7 +245,10 @@ def test_fetch_names_the_line_that_installs_it_or_keeps_its_promises() -> None:
         return
     env = make_env("gymnasium/FetchReach-v4", horizon=5)
     assert isinstance(env, GymEnv)
-    assert "desired_goal_2" in env.spec.observation_names["state"]
+    names = env.spec.observation_names["state"]
+    assert names[:6] == (*(f"achieved_goal_{i}" for i in range(3)), *(f"desired_goal_{i}" for i in range(3)))
+    assert names[6:] == tuple(f"observation_{i}" for i in range(10))
+    assert env.spec.cameras[0] == "default"
     assert by_attributes(env._inner)
     env.reset(seed=0, episode=0)
     env.step(np.zeros(4))
