@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from episodes.errors import ConfigError
 from sim.menagerie.models import models
+from sim.softgym_real import install
 
 _METAWORLD = {
     "assembly": "put a ring on a peg",
@@ -108,6 +110,9 @@ class Family:
     tasks: dict[str, str]
     """Name of the task -> a line."""
 
+    note: Callable[[], str] = lambda: ""
+    """What keeps it from being used on this machine; empty where nothing does."""
+
     @property
     def environments(self) -> tuple[str, ...]:
         """Names as `make_env` takes them."""
@@ -135,15 +140,26 @@ FAMILIES = (
     ),
 )
 
+ADAPTERS = (
+    Family(
+        "softgym",
+        "real SoftGym on FleX, in a process of its own Python",
+        {name: task.line for name, task in install.TASKS.items()},
+        install.note,
+    ),
+)
+"""Families that need an installation of the user's."""
+
 
 def families() -> tuple[Family, ...]:
-    """Those that come with armchair, then Menagerie with the models that the user has.
+    """Those that come with armchair, then those that this machine has an installation or models for.
 
     Raises:
         ConfigError: the variable that names Menagerie's folder names none.
     """
     what = "robots of MuJoCo Menagerie, brought into a pose; those that are on this machine"
-    return (*FAMILIES, Family("menagerie", what, models()))
+    usable = (family for family in ADAPTERS if not family.note())
+    return (*FAMILIES, *usable, Family("menagerie", what, models()))
 
 
 def environments(family: str = "") -> tuple[str, ...]:

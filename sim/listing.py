@@ -13,7 +13,7 @@ from rich.table import Table
 
 from episodes.errors import ConfigError
 from episodes.screen import print_table, progress_bar, screen
-from sim.catalogue import families
+from sim.catalogue import ADAPTERS, families
 from sim.gl import RendererName
 from sim.make import make_env
 from sim.picture import default_camera, play, who_acts
@@ -52,15 +52,18 @@ def main(config: ListConfig) -> int:
     names = chosen(config.only)
     console = screen()
     for family in families():
-        listed = [name for name in family.environments if name in names]
-        if not listed:
+        shown = [name for name in family.environments if name in names]
+        if not shown:
             continue
         console.print(f"{family.name}: {family.what}")
         table = Table(box=None, show_header=False, pad_edge=False)
-        for name in listed:
+        for name in shown:
             table.add_row(f"  {name}", family.tasks[name.partition("/")[2]])
         print_table(console, table)
         console.print()
+    for family in ADAPTERS:
+        if config.only == "*" and family.note():
+            console.print(f"{family.name}: {family.what}; {family.note()}")
     if config.pictures is not None:
         draw(config, names)
         console.print(f"{len(names)} pictures in {config.pictures}")

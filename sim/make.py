@@ -25,10 +25,12 @@ def make_env(
 
     Args:
         name: family/task, for example metaworld/drawer-open-v3, arm6/pick-place,
-            softgym-equivalent/RopeFlatten or gymnasium/Humanoid-v5; `sim.catalogue` lists them.
-        horizon: steps per episode; None for the environment's own, of MetaWorld, arm6 and Menagerie 150.
+            softgym-equivalent/RopeFlatten, gymnasium/Humanoid-v5 or, through an installation of the user's,
+            softgym/RopeFlatten; `sim.catalogue` lists them.
+        horizon: steps per episode; None for the environment's own, of MetaWorld, arm6 and Menagerie
+                150.
         split: training or evaluation goals; the two share none.
-        renderer: which library draws.
+        renderer: which library draws; SoftGym draws itself.
         quality: `fast`, or `default` for MuJoCo's own shadows and multi-sampling.
         randomise: what differs from episode to episode; None for nothing.
 
@@ -46,6 +48,10 @@ def _plain(name: str, horizon: int | None, split: Split, renderer: RendererName,
         from sim.softgym.env import SoftGymEnv
 
         return SoftGymEnv(task, horizon=horizon, split=split, renderer=renderer, quality=quality)
+    if family == "softgym" and task:
+        from sim.softgym_real.env import RealSoftGymEnv
+
+        return RealSoftGymEnv(task, horizon=horizon, split=split)
     if family in ("gymnasium", "vlmrm", "rl-vlm-f") and task:
         from sim.gym.env import GymEnv
 
@@ -66,7 +72,8 @@ def _plain(name: str, horizon: int | None, split: Split, renderer: RendererName,
     raise ConfigError(
         f"environment {name!r} is unknown: write metaworld/TASK, for example metaworld/drawer-open-v3, or "
         "arm6/pick-place, or softgym-equivalent/TASK, for example "
-        "softgym-equivalent/RopeFlatten, or gymnasium/ID, or menagerie/MODEL. All of them: armchair sim list."
+        "softgym-equivalent/RopeFlatten, or gymnasium/ID, or menagerie/MODEL, or softgym/TASK where SoftGym is "
+        "installed. All of them: armchair sim list."
     )
 
 
@@ -81,6 +88,10 @@ def horizon_of(name: str) -> int:
         from sim.softgym.registry import make_task
 
         return make_task(task).task.horizon
+    if family == "softgym":
+        from sim.softgym_real.install import horizon_of as softgym_horizon_of
+
+        return softgym_horizon_of(task)
     if family in ("gymnasium", "vlmrm", "rl-vlm-f"):
         from sim.gym.tasks import horizon_of as gym_horizon_of
 

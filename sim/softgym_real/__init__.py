@@ -1,0 +1,1 @@
+"""Real SoftGym, in a process of its own Python."""
