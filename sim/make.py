@@ -27,8 +27,7 @@ def make_env(
         name: family/task, for example metaworld/drawer-open-v3, arm6/pick-place,
             softgym-equivalent/RopeFlatten, gymnasium/Humanoid-v5 or, through an installation of the user's,
             softgym/RopeFlatten; `sim.catalogue` lists them.
-        horizon: steps per episode; None for the environment's own, of MetaWorld, arm6 and Menagerie
-                150.
+        horizon: steps per episode; None for the environment's own, of MetaWorld, arm6 and Menagerie 150.
         split: training or evaluation goals; the two share none.
         renderer: which library draws; SoftGym draws itself.
         quality: `fast`, or `default` for MuJoCo's own shadows and multi-sampling.
@@ -72,8 +71,8 @@ def _plain(name: str, horizon: int | None, split: Split, renderer: RendererName,
     raise ConfigError(
         f"environment {name!r} is unknown: write metaworld/TASK, for example metaworld/drawer-open-v3, or "
         "arm6/pick-place, or softgym-equivalent/TASK, for example "
-        "softgym-equivalent/RopeFlatten, or gymnasium/ID, or menagerie/MODEL, or softgym/TASK where SoftGym is "
-        "installed. All of them: armchair sim list."
+        "softgym-equivalent/RopeFlatten, or gymnasium/ID, or menagerie/MODEL, or softgym/TASK where SoftGym "
+        "is installed. All of them: armchair sim list."
     )
 
 
