@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Sequence
@@ -16,9 +15,9 @@ from rich.table import Table
 from bench import deployment, evaluation, held_out
 from bench.legs import LEGS, Leg, complete, train_legs
 from bench.machine import machine
-from bench.stages import ProgressCallback, Stages
+from bench.stages import ProgressCallback, Stages, alone
 from bench.summary import figures_of, write_figures
-from episodes.errors import ConfigError, MachineError
+from episodes.errors import ConfigError
 from sim.experts import Mix
 
 if TYPE_CHECKING:
@@ -269,14 +268,7 @@ def run_demo(config: DemoConfig, console: Console, legs: Sequence[Leg] = LEGS) -
     Raises:
         MachineError: another demo runs in this folder.
     """
-    config.out.mkdir(parents=True, exist_ok=True)
-    with (config.out / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise MachineError(
-                f"{config.out}: another demo runs here: wait for it, or give another --out."
-            ) from error
+    with alone(config.out):
         return Demo(config, Stages(config.out, console), legs).run()
 
 

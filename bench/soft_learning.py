@@ -24,7 +24,7 @@ from bench.machine import machine
 from bench.soft_job import Job
 from bench.soft_table import table
 from bench.soft_tasks import CLONED, LEARNED, RANDOM, TASKS, TRUE, Sees, TaskName
-from bench.stages import Stages
+from bench.stages import Stages, alone
 from episodes.errors import ConfigError
 from sim.env import Split
 from sim.statistics import paired_bootstrap, wilson
@@ -84,7 +84,16 @@ class SoftLearningConfig:
 
 
 def main(config: SoftLearningConfig) -> int:
-    """Run every task and seed, write table and figures, print both."""
+    """Run every task and seed, write table and figures, print both.
+
+    Raises:
+        MachineError: another run works in this folder.
+    """
+    with alone(config.out):
+        return _bench(config)
+
+
+def _bench(config: SoftLearningConfig) -> int:
     console = Console(highlight=False, stderr=True)
     reports: dict[str, list[dict[str, Any]]] = {task: [] for task in config.tasks}
     for seed in range(config.first_seed, config.first_seed + config.seeds):

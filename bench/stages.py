@@ -6,18 +6,22 @@ record on disk carries the same key, the stage is not run again and its result i
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from episodes.errors import MachineError
 
 ProgressCallback = Callable[[int, int], None]
 
@@ -114,6 +118,24 @@ class Stages:
     def _started_key(self, name: str) -> str | None:
         found = self._read(name, "started")
         return None if found is None else found["key"]
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold `folder`, which is made, until the block ends: two runs of the same stages would mix their files.
+
+    Raises:
+        MachineError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise MachineError(
+                f"{folder}: another run works here: wait for it, or give another --out."
+            ) from error
+        yield
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

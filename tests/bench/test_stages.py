@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench.stages import Stages
+from bench.stages import Stages, alone
+from episodes.errors import MachineError
 
 
 @pytest.fixture
@@ -98,3 +99,13 @@ def test_a_torn_record_counts_as_not_done(tmp_path: Path, stages: Stages) -> Non
     record.write_text(record.read_text()[:10])
     assert again(tmp_path).run("a", "A", {}, lambda _: {"n": 2}) == {"n": 2}
     assert json.loads(record.read_text())["result"] == {"n": 2}
+
+
+def test_a_folder_has_one_run_at_a_time_and_is_free_after_it(tmp_path: Path) -> None:
+    with alone(tmp_path / "out"):
+        with pytest.raises(MachineError, match="another run works here"), alone(tmp_path / "out"):
+            pass
+        with alone(tmp_path / "elsewhere"):
+            pass
+    with alone(tmp_path / "out"):
+        pass
