@@ -88,6 +88,13 @@ class CausalAligner:
             )
         self._values[name][self._clocks[name].push(stamp_ns, recv_ns)] = array
 
+    def keep(self, name: str, memory: NDArray[Any]) -> None:
+        """Copy the samples of a stream that lie in `memory`, to which somebody else is about to write."""
+        samples = self._values[name]
+        for number, value in samples.items():
+            if np.may_share_memory(value, memory):
+                samples[number] = value.copy()
+
     def at(self, tick_ns: int) -> Aligned | NotReady:
         """The observation at `tick_ns`, or why there is none. Ticks never go backwards.
 

@@ -1,7 +1,8 @@
 """One camera as a process: pictures, calibration and its state.
 
     publishes   camera/<name>/color/image_raw, .../image_raw/compressed, .../camera_info, and the same under
-                depth/ (image_rect_raw) and aligned_depth_to_color/ for a RealSense; /diagnostics
+                depth/ (image_rect_raw) and aligned_depth_to_color/ for a RealSense; .../shared, tickets of
+                raw pictures, beside each; /diagnostics
     services    ~/set_camera_info SetCameraInfo, ~/ready Trigger
 
 Three threads: capture (waits for the device and for nobody else), publishing (may be held up by the network),

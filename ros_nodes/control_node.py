@@ -23,6 +23,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.serialization import deserialize_message
 from std_msgs.msg import Bool
 from trajectory_msgs.msg import JointTrajectory
 
@@ -34,6 +35,7 @@ from policy.runtime.control import Controller, OperatorCommand
 from policy.runtime.measured import Measured
 from policy.runtime.state import State
 from ros_nodes import qos
+from ros_nodes.chunk_bytes import ChunkBytes
 from ros_nodes.commands import CHUNK_TOPIC, CommandPublisher
 from ros_nodes.control_clocks import ControlClock, LockstepControl, RealtimeControl
 from ros_nodes.control_config import SETTABLE, ControlNodeConfig, changed
@@ -71,8 +73,16 @@ class ControlNode:
         else:
             self._clock = clock = RealtimeControl(self)
         self._chunks = ChunkDecoder(contract.action_names, CHUNK_TOPIC)
+        self._chunk_bytes = ChunkBytes(contract.action_names, CHUNK_TOPIC)
+        receive = self._receive_chunk if lockstep else self._receive_chunk_bytes
         self.chunks = loop.subscribe(
-            JointTrajectory, CHUNK_TOPIC, qos.STREAM, self._receive_chunk, newest=not lockstep, info=True
+            JointTrajectory,
+            CHUNK_TOPIC,
+            qos.STREAM,
+            receive,
+            newest=not lockstep,
+            info=True,
+            raw=not lockstep,
         )
         if not lockstep:
             self._hear_operator(clock)
@@ -128,6 +138,21 @@ class ControlNode:
 
     def _hear_estop(self, topic: str, message: Bool) -> None:
         self._clock.estop(topic, message.data)
+
+    def _receive_chunk_bytes(self, data: bytes, info: Mapping[str, Any]) -> None:
+        found = self._chunk_bytes.read(data)
+        if found is not None:
+            chunk, times = found
+            self._clock.chunk(chunk, times["tick_ns"])
+            if self.timing is not None:
+                self.timing.chunk(chunk.observation_ns, times.get("inference_ns", 0), info)
+            return
+        try:
+            message = deserialize_message(data, JointTrajectory)
+        except RuntimeError as error:  # rclpy's RMWError, which it does not export
+            self._clock.report(f"{CHUNK_TOPIC}: a message that is no JointTrajectory ({error})")
+        else:
+            self._receive_chunk(message, info)
 
     def _receive_chunk(self, message: JointTrajectory, info: Mapping[str, Any]) -> None:
         if len(message.points) > MAX_POINTS:

@@ -93,14 +93,19 @@ def encode_chunk(
         np.copyto(writable_view(point, "positions"), chunk.actions[k])
         set_stamp(point.time_from_start, offset + k * chunk.period_ns)
     message.points = points
+    message.header.frame_id = chunk_tags(chunk, tick_ns, inference_ns)
+    set_stamp(message.header.stamp, chunk.observation_ns)
+    return message
+
+
+def chunk_tags(chunk: Chunk, tick_ns: int, inference_ns: int | None) -> str:
+    """The text of a chunk's header.frame_id."""
     times = {"observation_ns": chunk.observation_ns, "period_ns": chunk.period_ns, "tick_ns": tick_ns}
     if inference_ns is not None:
         times["inference_ns"] = inference_ns
     if chunk.frozen:
         times["frozen"] = chunk.frozen
-    message.header.frame_id = encode_tags(Source(chunk.source), **times)
-    set_stamp(message.header.stamp, chunk.observation_ns)
-    return message
+    return encode_tags(Source(chunk.source), **times)
 
 
 class ChunkDecoder:

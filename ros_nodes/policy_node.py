@@ -3,7 +3,8 @@ control.
 
     subscribes  the observation topics that the bundle reads, the contract's reference stream, control/state;
                 task (String, latched) where the policy takes an instruction; in real time what measures the
-                joints, where it reads pictures
+                joints, where it reads pictures, and these by ticket where a camera of this host hands
+                them out (`pictures.inlet`)
     publishes   policy/action_chunk JointTrajectory, stamped with the time of its observation;
                 policy/info DiagnosticArray (inputs, inference, bundle), also on /diagnostics
     services    ~/reset Trigger (a new episode), ~/load Trigger (the parameter bundle), ~/ready
@@ -40,11 +41,14 @@ from policy.runtime.infer import ObservationError
 from policy.runtime.manifest import TASK_STREAM
 from policy.runtime.state import State
 from ros_nodes import qos
+from ros_nodes.chunk_bytes import ChunkBytes
 from ros_nodes.commands import CHUNK_TOPIC
 from ros_nodes.convert import encode_chunk, message_type
 from ros_nodes.loop import Reply, TakeLoop
 from ros_nodes.parameters import current
+from ros_nodes.pictures.handed import Handed
 from ros_nodes.pictures.inlet import PictureInlet
+from ros_nodes.pictures.ring import Lease
 from ros_nodes.policy_info import PolicyInfo
 from ros_nodes.policy_inputs import FreezeWatch, Reason, Refusals, Why, instruction, of_alignment
 from ros_nodes.policy_plans import OwnPlans
@@ -57,6 +61,7 @@ TASK_TOPIC = "task"
 AHEAD_NS = 20_000_000
 """Real time: a message that is stamped further ahead of the clock than this is not used."""
 INFO_PERIOD_NS = 100_000_000
+_REPLACED = "a picture was replaced while the policy looked at it: this process was held up"
 _AT_REST = ("", State.DISABLED, State.FAULT)
 """States of control in which nobody follows the policy."""
 
@@ -97,12 +102,14 @@ class PolicyNode:
         self._contract = load_contract(config.contract)
         self._refusals = Refusals()
         self._publisher = node.create_publisher(JointTrajectory, CHUNK_TOPIC, qos.STREAM)
+        self._chunk_bytes = ChunkBytes(self._contract.action_names, CHUNK_TOPIC)
         self._info = PolicyInfo(node)
         self._control_state = self._task = ""
         self._plans = OwnPlans(self._contract, round(config.latency_s * 1e9))
         self._subscriptions: list[Subscription] = []
         self._inlets: list[PictureInlet] = []
         self._unjudged: list[tuple[str, int, Array]] = []
+        self._lease: Lease | None = None
         self._topics: tuple[str, ...] = ()
         loop.subscribe(DiagnosticStatus, CONTROL_STATE_TOPIC, qos.LATCHED, self._hear_control)
         loop.trigger("~/reset", self._reset)
@@ -157,8 +164,12 @@ class PolicyNode:
             self._subscriptions.append(subscribe(kind, topic, qos.STREAM, receive))
         elif any(stream.is_image for stream in streams):
             refuse = partial(self._refuse, Why.UNREADABLE)
-            name = streams[0].type
-            self._inlets.append(PictureInlet(self._node, self._loop, topic, name, receive, refuse))
+            lent = any(stream.name == self._contract.reference for stream in streams)
+            inlet = PictureInlet(
+                self._node, self._loop, topic, streams[0].type,
+                partial(self._observe_lent, receive), refuse, self._needed_ns if lent else lambda: None,
+            )  # fmt: skip
+            self._inlets.append(inlet)
         elif any(stream.name == self._contract.reference for stream in streams):
             self._subscriptions.append(subscribe(kind, topic, qos.NEWEST, receive, newest=True))
         else:
@@ -206,6 +217,30 @@ class PolicyNode:
 
     def _hear_task(self, message: String) -> None:
         self._task = message.data
+
+    def _needed_ns(self) -> int | None:
+        """How long the reference's picture is looked at; None where it must be copied before. A plan that is
+        to be continued is noted before it is sent, so it must not turn out to be worthless."""
+        policy = self._slot.policy
+        return None if policy.continues_plans else policy.last_ns
+
+    def _observe_lent(self, receive: Callable[[Any], None], message: Any) -> None:
+        """A picture that may lie where its camera will write again: own it once the answer is out."""
+        lease = message.lease if isinstance(message, Handed) else None
+        if lease is None:
+            receive(message)
+            return
+        self._lease = lease
+        try:
+            receive(message)
+        finally:
+            self._lease = None
+            self._judge()
+            for name in self._streams:
+                self._aligner.keep(name, lease.pixels)
+            if not lease.intact():
+                self._begin()
+                self._refuse(Why.UNREADABLE, _REPLACED)
 
     def _observe(self, decoders: list[tuple[str, Callable[[Any], Array]]], message: Any) -> None:
         now_ns = 0 if self._lockstep else self._now_ns()
@@ -282,12 +317,17 @@ class PolicyNode:
                 raise
             self._refuse(Why.UNUSABLE, str(error))
             return
+        if self._lease is not None and not self._lease.intact():
+            self._refuse(Why.UNREADABLE, _REPLACED)
+            return
         self._next_ns = tick_ns + slot.execute_ns
-        # Not in lock-step, where the same episode is the same bytes.
-        inference_ns = None if self._lockstep else slot.policy.last_ns
-        message = encode_chunk(chunk, names, tick_ns, inference_ns, self._points)
-        self._publisher.publish(message)
-        self._points = message.points
+        if self._lockstep:
+            # Without the time of inference: the same episode is the same bytes.
+            message = encode_chunk(chunk, names, tick_ns, None, self._points)
+            self._publisher.publish(message)
+            self._points = message.points
+        else:
+            self._publisher.publish(self._chunk_bytes.write(chunk, tick_ns, slot.policy.last_ns))
         self._refusals.fresh(time.monotonic_ns(), answered=True)
 
     def _plan(self, observation: Mapping[str, Array], observation_ns: int, tick_ns: int) -> Chunk:

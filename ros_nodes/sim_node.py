@@ -1,7 +1,8 @@
 """The simulation as a robot: it publishes the contract's observations and is moved by its actuator topics.
 
-    publishes   observation topics of the contract, /clock (all but real time, there where asked for),
-                episode/truth, sim/status (latched), /diagnostics (all but lock-step)
+    publishes   observation topics of the contract, tickets of their pictures (real time, asfast), /clock (all
+                but real time, there where asked for), episode/truth, sim/status (latched), /diagnostics (all
+                but lock-step)
     subscribes  actuator topics of the contract, control/command (lock-step), the topics of the barrier
     services    ~/reset Trigger (by the parameters seed, episode and split), ~/pause SetBool, ~/step Trigger,
                 ~/limits_seen Trigger, ~/ready Trigger, and those of simulation_interfaces (`sim_services`)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from ros_nodes.pictures.ring import Bytes, RingError, RingReader
+from ros_nodes.pictures.ring import Bytes, Lease, RingError, RingReader
 from ros_nodes.pictures.ticket import Ticket, TicketError, parse
 
 PATIENCE_NS = 300_000_000
@@ -36,15 +36,17 @@ class Handed:
     is_bigendian: bool
     step: int
     data: Bytes
+    lease: Lease | None = None
+    """Of a picture that was not copied: what is made of it counts only if the lease is intact afterwards."""
 
 
-def as_message(ticket: Ticket, data: Bytes) -> Handed:
+def as_message(ticket: Ticket, data: Bytes, lease: Lease | None = None) -> Handed:
     """The picture of a ticket, as if it had come as a message. Rows have no padding."""
     sec, nanosec = divmod(ticket.stamp_ns, 1_000_000_000)
     header = SimpleNamespace(stamp=SimpleNamespace(sec=sec, nanosec=nanosec), frame_id=ticket.frame_id)
     step = len(data) // ticket.height
     big = sys.byteorder == "big"
-    return Handed(header, ticket.height, ticket.width, ticket.encoding, big, step, data)
+    return Handed(header, ticket.height, ticket.width, ticket.encoding, big, step, data, lease)
 
 
 class Handing:
@@ -77,13 +79,20 @@ class Handing:
         patience_ns = max(PATIENCE_NS, PERIODS * self._interval_ns)
         return self._handed_ns is not None and now_ns - self._handed_ns < patience_ns
 
-    def take(self, text: str, now_ns: int) -> Handed | None:
-        """The picture of a ticket that has just come; None, with the reason in `problem`, for any other."""
+    def take(self, text: str, now_ns: int, *, needed_ns: int | None = None) -> Handed | None:
+        """The picture of a ticket that has just come; None, with the reason in `problem`, for any other.
+
+        With `needed_ns`, how long it will be looked at, it is lent where a ring turns much more slowly than
+        that, and else copied.
+        """
         if not self._alone:
             return None
         try:
             ticket = parse(text)
-            data = self._ring(ticket).read(ticket)
+            ring = self._ring(ticket)
+            lends = needed_ns is not None and needed_ns < self._interval_ns
+            lease = ring.lend(ticket) if lends else None
+            data = lease.pixels if lease is not None else ring.read(ticket)
         except (TicketError, RingError) as error:
             self.problem = str(error)
             return None
@@ -94,7 +103,7 @@ class Handing:
         if self._handed_ns is not None:
             self._interval_ns = min(now_ns - self._handed_ns, LONGEST_PERIOD_NS)
         self._handed_ns, self.problem = now_ns, ""
-        return as_message(ticket, data)
+        return as_message(ticket, data, lease)
 
     def _ring(self, ticket: Ticket) -> RingReader:
         if self._reader is not None and self._reader.identity == ticket.ring:

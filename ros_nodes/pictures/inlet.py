@@ -40,10 +40,12 @@ class PictureInlet:
         kind: str,
         receive: Callable[[Any], None],
         refuse: Callable[[str], None],
+        needed_ns: Callable[[], int | None],
     ) -> None:
-        """`kind` is the full type name; `refuse` is told of messages that cannot be read."""
+        """`kind` is the full type name; `refuse` is told of messages that cannot be read; `needed_ns` says
+        for how long a picture that may be lent (`Handed.lease`) is looked at, None where it is copied."""
         self._node, self._loop, self._topic, self._kind = node, loop, topic, kind
-        self._receive, self._refuse = receive, refuse
+        self._receive, self._refuse, self._needed_ns = receive, refuse, needed_ns
         self._handing = Handing()
         self._tell_ns = 0
         self._last: tuple[str, int] = ("", 0)
@@ -72,7 +74,9 @@ class PictureInlet:
         self._messages = self._loop.subscribe(kind, self._topic, qos.NEWEST, read, newest=True, raw=True)
 
     def _take_ticket(self, message: String) -> None:
-        if (picture := self._handing.take(message.data, self._loop.now_ns())) is not None:
+        now_ns = self._loop.now_ns()
+        picture = self._handing.take(message.data, now_ns, needed_ns=self._needed_ns())
+        if picture is not None:
             self._receive_once("ticket", picture)
 
     def _take_message(self, data: bytes) -> None:
@@ -94,7 +98,12 @@ class PictureInlet:
     def _look(self) -> None:
         if self._closed:
             return
-        self._handing.publishers(self._publishers(self._topic), self._publishers(self._tickets_topic))
+        pictures, tickets = self._publishers(self._topic), self._publishers(self._tickets_topic)
+        named = [name for name in (*pictures, *tickets) if name is not None]
+        if len(named) == len(pictures) + len(tickets):
+            self._handing.publishers(named[: len(pictures)], named[len(pictures) :])
+        else:
+            self._handing.publishers((), ())
         now_ns = self._loop.now_ns()
         works = self._handing.works(now_ns)
         if works and self._messages is not None:
@@ -109,14 +118,13 @@ class PictureInlet:
             self._log(f"not through shared memory: {self._handing.problem}")
         self._loop.at(now_ns + LOOK_NS, self._look)
 
-    def _publishers(self, topic: str) -> list[str]:
+    def _publishers(self, topic: str) -> list[str | None]:
+        """The nodes that publish a topic; None for one that has been heard of and not been named yet."""
         found = self._node.get_publishers_info_by_topic(self._node.resolve_topic_name(topic))
-        return [f"{i.node_namespace.rstrip('/')}/{_name(i)}" for i in found]
+        return [
+            None if i.node_name == _UNKNOWN else f"{i.node_namespace.rstrip('/')}/{i.node_name}"
+            for i in found
+        ]
 
     def _log(self, text: str) -> None:
         self._node.get_logger().info(f"{self._topic}: {text}")
-
-
-def _name(endpoint: Any) -> str:
-    """A node's name; of one that is not known yet, a name that no other endpoint has."""
-    return f"unknown {endpoint.endpoint_gid}" if endpoint.node_name == _UNKNOWN else str(endpoint.node_name)

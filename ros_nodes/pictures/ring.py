@@ -23,6 +23,7 @@ import os
 import secrets
 import stat
 import struct
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -125,6 +126,22 @@ class RingWriter:
         os.close(self.handle)
 
 
+@dataclass(frozen=True)
+class Lease:
+    """A picture where it lies. What was made of it counts only if it is `intact` afterwards."""
+
+    pixels: Bytes
+    """(n,) in the ring, rows without padding; read only."""
+    words: Any
+    mark: int
+    number: int
+
+    def intact(self) -> bool:
+        """Whether the picture has been there the whole time."""
+        fence()
+        return bool(self.words[self.mark] == self.number)
+
+
 class RingReader:
     """Reads the pictures of one ring, whatever its writer does meanwhile."""
 
@@ -175,8 +192,8 @@ class RingReader:
         self._slots, self._slot_bytes = slots, slot_bytes
         return int(size)
 
-    def read(self, ticket: Ticket) -> Bytes | None:
-        """A copy of the picture's bytes (n,), rows without padding; None if it is not there any more.
+    def lend(self, ticket: Ticket) -> Lease | None:
+        """The picture where it lies; None if it is not there any more.
 
         Raises:
             RingError: the ticket says something else of the picture than the ring does.
@@ -188,23 +205,33 @@ class RingReader:
             return None
         fence()
         stamp_ns, height, width, count, encoding = SLOT.unpack_from(self._map, mark * 8 + 8)
+        begin = pixels_at(ticket.slot, self._slot_bytes)
+        lease = Lease(self._pixels[begin : begin + count], words, mark, ticket.number)
         named = ticket.encoding.encode().ljust(LONGEST_ENCODING, b"\0")
         said = (ticket.stamp_ns, ticket.height, ticket.width, named)
-        agree = said == (stamp_ns, height, width, encoding) and 0 < count <= self._slot_bytes
-        begin = pixels_at(ticket.slot, self._slot_bytes)
-        found = self._pixels[begin : begin + count].copy() if agree else None
-        fence()
-        if words[mark] != ticket.number:
+        if said == (stamp_ns, height, width, encoding) and 0 < count <= self._slot_bytes:
+            return lease
+        if not lease.intact():
             return None
-        if found is None:
-            raise RingError(
-                f"slot {ticket.slot} holds a picture of {height}×{width}, {count} bytes, stamped {stamp_ns}; "
-                f"the ticket says {ticket.height}×{ticket.width} {ticket.encoding} stamped {ticket.stamp_ns}"
-            )
-        return found
+        raise RingError(
+            f"slot {ticket.slot} holds a picture of {height}×{width}, {count} bytes, stamped {stamp_ns}; "
+            f"the ticket says {ticket.height}×{ticket.width} {ticket.encoding} stamped {ticket.stamp_ns}"
+        )
+
+    def read(self, ticket: Ticket) -> Bytes | None:
+        """A copy of the picture's bytes (n,), rows without padding; None if it is not there any more.
+
+        Raises:
+            RingError: as `lend`.
+        """
+        lease = self.lend(ticket)
+        if lease is None:
+            return None
+        found = lease.pixels.copy()
+        return found if lease.intact() else None
 
     def close(self) -> None:
-        """Let go of the memory."""
-        del self._pixels
-        self._words.release()
-        self._map.close()
+        """Let go of the memory; the kernel frees it with the last array that lies in it."""
+        del self._pixels, self._words
+        with contextlib.suppress(BufferError):
+            self._map.close()

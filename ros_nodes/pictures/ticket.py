@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from episodes.errors import ArmchairError
@@ -57,7 +57,7 @@ class Ticket:
 
     def text(self) -> str:
         """What is sent."""
-        return json.dumps(asdict(self))
+        return json.dumps(vars(self))
 
 
 def parse(text: str) -> Ticket:

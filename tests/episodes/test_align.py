@@ -181,6 +181,25 @@ def test_a_quaternion_of_length_zero_gives_nan_and_no_warning() -> None:
     assert np.isnan(got.values["slerp"]).all()
 
 
+def test_a_sample_is_kept_when_others_write_to_the_memory_in_which_it_lies() -> None:
+    aligner = CausalAligner(STREAMS, "reference")
+    memory = np.arange(8, dtype=np.float64)
+    aligner.push("reference", memory[2:4], 1, 1)
+    aligner.push("hold", memory[6:], 1, 1)
+    own = np.array([8.0, 9.0])
+    aligner.push("linear", own, 1, 1)
+    for name in STREAMS:
+        aligner.keep(name, memory[:4])
+    memory[:] = -1
+    for name in ("nearest", "slerp"):
+        aligner.push(name, value_of(name, 1), 1, 1)
+    found = aligner.at(1)
+    assert isinstance(found, Aligned)
+    assert found.values["reference"].tolist() == [2.0, 3.0]
+    assert found.values["hold"].tolist() == [-1.0, -1.0], "it lies elsewhere"
+    assert found.values["linear"] is own
+
+
 def test_the_newest_frame_is_not_seen_before_it_was_received() -> None:
     aligner = CausalAligner({"r": stream("r", "nearest", 100)}, "r")
     aligner.push("r", [1.0, 0.0], 10, 12)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from episodes.messages import message_stamp_ns
 from episodes.picture_messages import decode_image
 from ros_nodes.pictures.handed import PATIENCE_NS, Handing
+from ros_nodes.pictures.layout import SLOTS
 from ros_nodes.pictures.ring import RingWriter
 from ros_nodes.pictures.ticket import LONGEST, Ticket, TicketError, parse, this_host
 
@@ -95,6 +96,33 @@ def test_a_picture_by_ticket_has_the_fields_of_its_message_and_the_same_pixels()
             assert message.header.frame_id == "eye"
             assert (decode_image(message, "here") == expected).all()
     handing.close()
+
+
+def test_a_picture_is_lent_only_where_it_is_looked_at_for_less_than_a_period_and_says_when_it_is_gone() -> (
+    None
+):
+    handing = Handing()
+    handing.publishers(["/camera"], ["/camera"])
+    with closing(RingWriter(PIXELS.nbytes)) as ring:
+        looks = ((1, False), (1, False), (99, True), (100, False), (None, False))
+        for now_ns, (needed_ns, lent) in zip(range(0, 500, 100), looks, strict=True):
+            message = handing.take(ring.write(PIXELS, now_ns, "rgb8").text(), now_ns, needed_ns=needed_ns)
+            assert message is not None
+            assert (message.lease is not None) == lent
+            assert message.data.flags.writeable != lent
+        message = handing.take(ring.write(PIXELS, 500, "rgb8").text(), 500, needed_ns=1)
+        assert message is not None
+        assert message.lease is not None
+        pixels = decode_image(message, "here")
+        assert np.may_share_memory(pixels, message.lease.pixels)
+        for number in range(SLOTS - 2):
+            ring.write(PIXELS + 1, 501 + number, "rgb8")
+            assert message.lease.intact()
+            assert (pixels == PIXELS).all()
+        ring.write(PIXELS + 1, 600, "rgb8")
+        assert not message.lease.intact()
+        handing.close()
+        assert (pixels == PIXELS).all(), "a reader that has left leaves no array without its memory"
 
 
 def test_only_one_node_that_alone_publishes_pictures_and_tickets_is_believed() -> None:
