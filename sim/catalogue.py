@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from episodes.errors import ConfigError
+from sim.maniskill import install as maniskill
 from sim.menagerie.models import models
 from sim.softgym_real import install
 
@@ -146,6 +147,12 @@ ADAPTERS = (
         "real SoftGym on FleX, in a process of its own Python",
         {name: task.line for name, task in install.TASKS.items()},
         install.note,
+    ),
+    Family(
+        "maniskill",
+        "any task of ManiSkill 3, in a process of its own environment; for example",
+        {name: line for name, (line, _) in maniskill.TASKS.items()},
+        maniskill.note,
     ),
 )
 """Families that need an installation of the user's."""

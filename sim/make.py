@@ -26,10 +26,10 @@ def make_env(
     Args:
         name: family/task, for example metaworld/drawer-open-v3, arm6/pick-place,
             softgym-equivalent/RopeFlatten, gymnasium/Humanoid-v5 or, through an installation of the user's,
-            softgym/RopeFlatten; `sim.catalogue` lists them.
+            softgym/RopeFlatten or maniskill/PickCube-v1; `sim.catalogue` lists them.
         horizon: steps per episode; None for the environment's own, of MetaWorld, arm6 and Menagerie 150.
         split: training or evaluation goals; the two share none.
-        renderer: which library draws; SoftGym draws itself.
+        renderer: which library draws; SoftGym and ManiSkill draw themselves.
         quality: `fast`, or `default` for MuJoCo's own shadows and multi-sampling.
         randomise: what differs from episode to episode; None for nothing.
 
@@ -51,6 +51,10 @@ def _plain(name: str, horizon: int | None, split: Split, renderer: RendererName,
         from sim.softgym_real.env import RealSoftGymEnv
 
         return RealSoftGymEnv(task, horizon=horizon, split=split)
+    if family == "maniskill" and task:
+        from sim.maniskill.env import ManiSkillEnv
+
+        return ManiSkillEnv(task, horizon=horizon, split=split)
     if family in ("gymnasium", "vlmrm", "rl-vlm-f") and task:
         from sim.gym.env import GymEnv
 
@@ -71,8 +75,8 @@ def _plain(name: str, horizon: int | None, split: Split, renderer: RendererName,
     raise ConfigError(
         f"environment {name!r} is unknown: write metaworld/TASK, for example metaworld/drawer-open-v3, or "
         "arm6/pick-place, or softgym-equivalent/TASK, for example "
-        "softgym-equivalent/RopeFlatten, or gymnasium/ID, or menagerie/MODEL, or softgym/TASK where SoftGym "
-        "is installed. All of them: armchair sim list."
+        "softgym-equivalent/RopeFlatten, or gymnasium/ID, or menagerie/MODEL, or softgym/TASK or "
+        "maniskill/ID where those are installed. All of them: armchair sim list."
     )
 
 
@@ -91,6 +95,10 @@ def horizon_of(name: str) -> int:
         from sim.softgym_real.install import horizon_of as softgym_horizon_of
 
         return softgym_horizon_of(task)
+    if family == "maniskill":
+        from sim.maniskill.install import horizon_of as maniskill_horizon_of
+
+        return maniskill_horizon_of(task)
     if family in ("gymnasium", "vlmrm", "rl-vlm-f"):
         from sim.gym.tasks import horizon_of as gym_horizon_of
 

@@ -65,6 +65,32 @@ GENERATIVEAI = (
     *("proto-plus", "googleapis-common-protos<1.71", "tqdm"),
 )
 """google-generativeai with the protobuf that it is bound to."""
+MANISKILL = (
+    *(
+        "mani_skill==3.0.1",
+        "sapien==3.0.3",
+        "trimesh",
+        "transforms3d",
+        "toppra",
+        "mplib",
+        "dacite",
+        "tabulate",
+    ),
+    *("arm-pytorch-utilities", "pytorch-kinematics==0.7.6", "pytorch-seed", "nvidia-ml-py", "pyperclip"),
+    *("lxml", "defusedxml", "GitPython", "gitdb", "smmap", "importlib_resources", "setuptools"),
+    *("IPython", "ipython-pygments-lexers", "matplotlib-inline", "traitlets", "decorator", "jedi", "parso"),
+    *(
+        "pexpect",
+        "ptyprocess",
+        "prompt_toolkit",
+        "wcwidth",
+        "stack_data",
+        "executing",
+        "asttokens",
+        "pure-eval",
+    ),
+)
+"""ManiSkill 3, and what it needs that we do not."""
 
 _ROOT = Path(__file__).resolve().parents[2]
 _DONE = "installed.json"

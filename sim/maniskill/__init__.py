@@ -1,0 +1,1 @@
+"""ManiSkill 3, in a process of its own environment."""

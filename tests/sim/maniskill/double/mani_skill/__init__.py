@@ -1,0 +1,3 @@
+"""ManiSkill 3."""
+
+__version__ = "3.0.1"

@@ -1,0 +1,5 @@
+"""The compiled part."""
+
+from . import render
+
+__all__ = ["render"]
