@@ -1,7 +1,8 @@
 """Water against itself: position-based fluids (Macklin and Müller 2013).
 
 Density by the poly6 kernel, its gradient by the spiky one (equations 1 to 12 there), viscosity by XSPH
-(equation 17). Only too high a density is corrected: cohesion is left to the drops' own ways.
+(equation 17). Cohesion is a share of the pull that too low a density would give (in the paper's clamped
+constraint none), between particles alone: walls attract nobody.
 
 Particles come in the order of their cells, so that neighbours lie near each other in memory, and each pair
 is listed once. A pass has three loops over the pairs: differences, kernels, sums. The kernels cost most, and
@@ -80,6 +81,7 @@ def solve_density(
     reach: float,
     rest: float,
     softness: float,
+    cohesion: float,
     walls: Single,
     pairs: Single,
     sums: Single,
@@ -92,6 +94,7 @@ def solve_density(
         reach: radius of the kernel, m.
         rest: sum of poly6 (without its constant, in units of reach^6) in water at rest.
         softness: the constraint force mixing of equation 11, relative to the gradients of water at rest.
+        cohesion: share of too low a density that is corrected, 0 to 1.
         walls: (4, n) as `weigh_walls` sets it.
         pairs: (5, room) working memory; row 3 is left at the pairs' poly6.
         sums: (6, n) working memory; rows 2 to 4 are set to where the constraint moves the particles, m.
@@ -107,7 +110,7 @@ def solve_density(
         sx[s] = -walls[1, s]
         sy[s] = -walls[2, s]
         sz[s] = -walls[3, s]
-    share = np.float32(1.0 / rest)
+    share, pull = np.float32(1.0 / rest), np.float32(cohesion)
     for s in range(n):
         density, whole, ax, ay, az = rho[s], norm[s], sx[s], sy[s], sz[s]
         for k in range(first[s], first[s + 1]):
@@ -123,11 +126,13 @@ def solve_density(
             sy[t] -= gy[k]
             sz[t] -= gz[k]
         # Whoever is a neighbour of s and earlier has already added to it.
-        over = max(density * share - one, zero)
+        over = density * share - one
+        over = max(over, pull * over)
         lam[s] = over / (whole + ax * ax + ay * ay + az * az)
-        sx[s] = lam[s] * walls[1, s]
-        sy[s] = lam[s] * walls[2, s]
-        sz[s] = lam[s] * walls[3, s]
+        push = max(lam[s], zero)
+        sx[s] = push * walls[1, s]
+        sy[s] = push * walls[2, s]
+        sz[s] = push * walls[3, s]
     for s in range(n):
         own, ax, ay, az = lam[s], sx[s], sy[s], sz[s]
         for k in range(first[s], first[s + 1]):

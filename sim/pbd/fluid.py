@@ -146,7 +146,7 @@ def step_water(
     substeps, passes = counts[0], counts[1]
     reach, rest, softness, gap = numbers[0], numbers[1], numbers[2], numbers[3]
     viscosity, damping, h, fastest = numbers[4], numbers[5], numbers[6], numbers[7]
-    half = numbers[8]
+    half, cohesion = numbers[8], numbers[9]
     # q is where particles are, in the order of their cells; f is the same in single precision from the
     # corner of the box that they fill.
     x, q = scratch[0:3], scratch[3:6]
@@ -172,7 +172,7 @@ def step_water(
             for axis in range(3):
                 for s in range(n):
                     f[axis, s] = q[axis, s] - origin[axis]
-            solve_density(f, near, first, reach, rest, softness, walls, pairs, sums)
+            solve_density(f, near, first, reach, rest, softness, cohesion, walls, pairs, sums)
             for axis in range(3):
                 for s in range(n):
                     q[axis, s] += sums[2 + axis, s]

@@ -27,6 +27,8 @@ class Liquid:
     """Distance that particles keep from walls and floor."""
     viscosity: float = 0.1
     """Share of the velocities' differences that is lost in a sub-step (XSPH)."""
+    cohesion: float = 0.0
+    """Share of too low a density that a pass takes away: what holds a stream together, 0 to 1."""
     softness: float = 0.01
     """Relative softness of the density constraint."""
     damping_hz: float = 0.0
@@ -37,14 +39,14 @@ class Liquid:
     """Passes over the density constraint in a sub-step."""
 
     def numbers(self) -> Vector:
-        """The figures as the kernel wants them, (9,)."""
+        """The figures as the kernel wants them, (10,)."""
         rest, square = _at_rest(self.radius_m, self.spacing_m)
         h = STEP_S / self.substeps
         fastest = 0.5 * self.radius_m / h
         softness = self.softness * square
         return np.array([
             self.radius_m, rest, softness, self.gap_m, self.viscosity, self.damping_hz, h, fastest,
-            0.5 * self.spacing_m,
+            0.5 * self.spacing_m, self.cohesion,
         ])  # fmt: skip
 
 

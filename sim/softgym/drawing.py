@@ -2,11 +2,12 @@
 
 A cloth is drawn as two flexes, its front and its back a millimetre apart, so that the two sides have colours
 of their own; a rope as capsules; water as one flex of octahedra. Where no GL loads, the ray caster, which
-knows no flexes, gets one ball a particle.
+knows no flexes, gets a few hundred balls.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -126,7 +127,9 @@ class Canvas:
     def _place_cloth(self, p: Vector, shape: tuple[int, int]) -> None:
         rows, columns = shape
         if self._parts.as_balls:
-            self._points("cloth", self._parts.cloth[0] * self._parts.cloth[1], p.T)
+            k, (most_rows, most_columns) = self._parts.cloth_stride, self._parts.cloth
+            room = math.ceil(most_rows / k) * math.ceil(most_columns / k)
+            self._points("cloth", room, p.reshape(3, rows, columns)[:, ::k, ::k].reshape(3, -1).T)
             return
         grid = p.reshape(3, rows, columns)
         ax, ay, az = across = np.empty_like(grid)
@@ -147,7 +150,8 @@ class Canvas:
 
     def _place_water(self, p: Vector) -> None:
         if self._parts.as_balls:
-            self._points("water", self._parts.water, p.T)
+            every = self._parts.water_stride
+            self._points("water", math.ceil(self._parts.water / every), p.T[::every])
             return
         n = p.shape[1]
         corners = p.T[:, None] + self._parts.water_radius_m * OCTAHEDRON[None]

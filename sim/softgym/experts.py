@@ -8,23 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from episodes.errors import ConfigError, did_you_mean
-from sim.softgym.cloth import FINE_M
-from sim.softgym.moves import PLACE_M
-from sim.softgym.pass_water import FARTHEST_M, TARGET_M
-from sim.softgym.pickers import DELTA_M, THRESHOLD_M
+from sim.softgym.cloth_experts import ClothDropExpert, ClothFoldExpert, cloth_fold_diagonal, moves
+from sim.softgym.pickers import THRESHOLD_M
 from sim.softgym.rope import LENGTH_M, RADIUS_M
-from sim.softgym.task import STEP_S
+from sim.softgym.water_experts import pass_water, pour_water
 
 Vector = NDArray[np.float64]
 Expert = Callable[[Vector], Vector]
 """From the key point observation to an action in [-1, 1]."""
 
-_OVER_CORNER = np.array([0.0, 0.045, 0.0])
-FOLDED_M = 0.012
-"""Height of the upper layer over the lower one."""
 _ABOVE = np.array([0.0, 0.02, 0.0])
-_FASTEST_M_S, _GAIN_M_S2 = 0.4, 0.3
-"""Of a glass of water that is not to spill."""
 _HELD_SHARE = 0.9
 """A picker nearer to its particle than this share of its reach is taken to be able to hold it."""
 
@@ -42,13 +35,13 @@ def rope_flatten(state: Vector, repeat: int = 8) -> Vector:
     reach = _HELD_SHARE * (THRESHOLD_M + 0.02 + 0.025)
     near = np.linalg.norm(pickers - mine, axis=1) < reach
     ways = _apart(mine) - mine if near.all() else mine + _ABOVE - pickers
-    return _moves(ways, near.all() * np.ones(2), repeat)
+    return moves(ways, near.all() * np.ones(2), repeat)
 
 
 def rope_flatten_easy(state: Vector) -> Vector:
     """Pull the ends apart along the line through them."""
     ends = state[:30].reshape(10, 3)[[0, 9]]
-    return _moves(_apart(ends) - ends, np.ones(2), 6)
+    return moves(_apart(ends) - ends, np.ones(2), 6)
 
 
 def _apart(ends: Vector) -> Vector:
@@ -61,82 +54,6 @@ def _apart(ends: Vector) -> Vector:
     centre = np.clip(ends.mean(axis=0), -0.04, 0.04)
     centre[1] = RADIUS_M
     return centre + np.array([[-0.5], [0.5]]) * LENGTH_M * way
-
-
-def _moves(ways: Vector, flags: Vector, repeat: int) -> Vector:
-    """Ways (n, 3) in m as an action; each picker keeps to its line."""
-    steps = ways / repeat
-    steps /= np.maximum(np.abs(steps).max(axis=1, keepdims=True) / DELTA_M, 1.0)
-    return np.concatenate([steps / DELTA_M, 2.0 * flags[:, None] - 1.0], axis=1).ravel()
-
-
-class ClothFoldExpert:
-    """Brings the pickers to the first column's corners and these along flat arcs onto the last column's.
-
-    On a half circle the cloth would stay taut and its crease be dragged beyond the middle: the fold then ends
-    at a normalised performance of 0.76, along an arc of 0.7 of that height at 0.93.
-
-    Args:
-        repeat: simulator steps of a step.
-        steps: environment steps of the way over.
-        rise: height of the arc over that of a half circle.
-    """
-
-    def __init__(self, repeat: int = 8, steps: int = 60, rise: float = 0.7) -> None:
-        self._repeat, self._steps, self._rise = repeat, steps, rise
-        self._way: list[Vector] = []
-        self._order = np.array([0, 1])
-
-    def __call__(self, state: Vector) -> Vector:
-        """The next action of an episode; a new expert for each."""
-        corners, pickers = state[:12].reshape(4, 3), state[12:18].reshape(2, 3)
-        if not self._way:
-            order = self._nearer(corners[:2], pickers)
-            own = corners[order]
-            near = np.linalg.norm(pickers - own, axis=1) < _HELD_SHARE * (THRESHOLD_M + 0.05 + FINE_M)
-            if not near.all():
-                return _moves(own + _OVER_CORNER - pickers, np.zeros(2), self._repeat)
-            self._order = order
-            self._way = self._plan(corners[:2][order], corners[2:][order])
-        at = corners[:2][self._order]
-        if len(self._way) == 1:
-            return _moves(np.array([[0.0, 0.02, 0.0]] * 2), np.zeros(2), self._repeat)
-        return _moves(self._way.pop(0) - at, np.ones(2), self._repeat)
-
-    @staticmethod
-    def _nearer(corners: Vector, pickers: Vector) -> Vector:
-        straight = np.linalg.norm(pickers - corners, axis=1).sum()
-        crossed = np.linalg.norm(pickers - corners[::-1], axis=1).sum()
-        return np.array([0, 1]) if straight <= crossed else np.array([1, 0])
-
-    def _plan(self, begin: Vector, end: Vector) -> list[Vector]:
-        middle, half = (begin + end) / 2.0, (end - begin) / 2.0
-        radius = self._rise * np.linalg.norm(half, axis=1, keepdims=True)
-        up = np.array([[0.0, 1.0, 0.0]])
-        share = np.linspace(0.0, 1.0, self._steps + 1)[1:]
-        turns = np.pi * (10.0 * share**3 - 15.0 * share**4 + 6.0 * share**5)
-        over = up * FOLDED_M * share[:, None, None]
-        points = middle - half * np.cos(turns)[:, None, None] + radius * up * np.sin(turns)[:, None, None]
-        return [*(points + over), points[-1]]
-
-
-def cloth_fold_diagonal(state: Vector) -> Vector:
-    """Put the held corner on the opposite one."""
-    return np.asarray(state[:108].reshape(36, 3)[-1, [0, 2]] / PLACE_M)
-
-
-def pass_water(state: Vector) -> Vector:
-    """Bring the glass to its place with a speed that grows and shrinks gently.
-
-    The speed is the least of what accelerating from the start, the top speed and braking before the target
-    leave; the start is where SoftGym's glass begins, at x = 0.
-    """
-    gone, left = abs(float(state[0])), TARGET_M - float(state[0])
-    speed = min(
-        _FASTEST_M_S, np.sqrt(2.0 * _GAIN_M_S2 * (gone + 0.002)), np.sqrt(2.0 * _GAIN_M_S2 * abs(left))
-    )
-    way = np.sign(left) * min(speed * STEP_S, abs(left) / 8.0)
-    return np.array([way / FARTHEST_M])
 
 
 def expert(task: str) -> Expert:
@@ -154,6 +71,12 @@ EXPERTS: dict[str, Callable[[], Expert]] = {
     "RopeFlatten": lambda: rope_flatten,
     "RopeFlattenEasy": lambda: rope_flatten_easy,
     "ClothFold": ClothFoldExpert,
+    "ClothFold-full": ClothFoldExpert,
+    "ClothDrop": ClothDropExpert,
+    "ClothDrop-full": ClothDropExpert,
     "ClothFoldDiagonal": lambda: cloth_fold_diagonal,
     "PassWater": lambda: pass_water,
+    "PassWater-full": lambda: pass_water,
+    "PourWater": lambda: pour_water,
+    "PourWater-full": lambda: pour_water,
 }

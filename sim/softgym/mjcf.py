@@ -14,6 +14,8 @@ FRONT, BACK = "0.86 0.35 0.30 1", "0.98 0.82 0.55 1"
 ROPE_RGBA = ("0.85 0.55 0.20 1", "0.95 0.72 0.38 1")
 WATER_RGBA = "0.20 0.52 0.80 1"
 GOAL_RGBA = "0.30 0.65 0.40 0.45"
+MOST_BALLS = 450
+"""About as many balls are drawn in place of a cloth or water."""
 OCTAHEDRON = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], dtype=np.float64)
 _OCTAHEDRON_FACES = np.array([
     [0, 2, 4], [2, 1, 4], [1, 3, 4], [3, 0, 4], [2, 0, 5], [1, 2, 5], [3, 1, 5], [0, 3, 5],
@@ -49,6 +51,16 @@ class Parts:
     cloth_radius_m: float = 0.006
     """Radius of such a ball of cloth."""
 
+    @property
+    def cloth_stride(self) -> int:
+        """As balls: of how many rows and columns one is drawn. Each ray is held against each ball."""
+        return max(math.ceil(math.sqrt(self.cloth[0] * self.cloth[1] / MOST_BALLS)), 1)
+
+    @property
+    def water_stride(self) -> int:
+        """As balls: of how many particles of water one is drawn."""
+        return max(math.ceil(self.water / MOST_BALLS), 1)
+
 
 def camera_matrix(camera: Camera) -> np.ndarray:
     """(3, 3) columns: right, up and backwards of a camera, as MuJoCo wants them."""
@@ -72,9 +84,11 @@ def scene_xml(parts: Parts) -> str:
             f'<geom name="rope{i}" type="capsule" size="{parts.rope_radius_m} {half}" rgba="{rgba}"/>'
         )
     if parts.as_balls:
-        rows, columns = parts.cloth
-        geoms += [_ball(f"cloth{i}", parts.cloth_radius_m, FRONT) for i in range(rows * columns)]
-        geoms += [_ball(f"water{i}", parts.water_radius_m, WATER_RGBA) for i in range(parts.water)]
+        across, every = parts.cloth_stride, parts.water_stride
+        balls = math.ceil(parts.cloth[0] / across) * math.ceil(parts.cloth[1] / across)
+        geoms += [_ball(f"cloth{i}", across * parts.cloth_radius_m, FRONT) for i in range(balls)]
+        radius = every ** (1.0 / 3.0) * parts.water_radius_m
+        geoms += [_ball(f"water{i}", radius, WATER_RGBA) for i in range(math.ceil(parts.water / every))]
     geoms += [_ball(f"goal{i}", parts.goal_radius_m, GOAL_RGBA) for i in range(parts.goal)]
     geoms += [_ball(f"ball{i}", parts.ball_radius_m, "0.35 0.38 0.45 1") for i in range(parts.balls)]
     if parts.mark:

@@ -13,7 +13,7 @@ from sim.softgym.task import Actions, Initial, Score
 
 Vector = NDArray[np.float64]
 
-WATER = Liquid(radius_m=0.033, spacing_m=0.033 * 0.55, viscosity=0.3)
+WATER = Liquid(radius_m=0.033, spacing_m=0.033 * 0.55, viscosity=0.7, cohesion=0.05)
 TARGET_BORDER_M = 0.03
 _WIDER_M, _TARGET_WIDER_M = 0.1, 0.07
 """How much wider the glasses' floors are than the water's grid."""

@@ -55,7 +55,7 @@ def test_crowded_water_spreads_and_stirring_evens_speeds_without_moving_the_whol
     q, near, first = made
     walls, sums = np.zeros((4, n), dtype=np.float32), np.zeros((6, n), dtype=np.float32)
     pairs = np.zeros((5, len(near)), dtype=np.float32)
-    solve_density(q, near, first, reach, 5.0, 1.0, walls, pairs, sums)
+    solve_density(q, near, first, reach, 5.0, 1.0, 0.0, walls, pairs, sums)
     moved = sums[2:5].copy()
     assert np.abs(moved).max() > 1e-4
     np.testing.assert_allclose(moved.sum(axis=1), 0.0, atol=1e-6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -131,6 +133,19 @@ def test_falling_water_keeps_its_momentum() -> None:
     for _ in range(10):
         water.step(far, far)
     np.testing.assert_allclose(water.v[[0, 2]].mean(axis=1), begun[[0, 2]], atol=2e-3)
+
+
+def test_cohesion_holds_falling_water_together_and_does_not_move_it() -> None:
+    rng = np.random.default_rng(3)
+    points = rng.uniform(-0.04, 0.04, (3, 120)) + np.array([[0.0], [3.0], [0.0]])
+    spread, far = {}, glass(50.0)
+    for cohesion in (0.0, 0.05):
+        water = Water(replace(LIQUID, cohesion=cohesion), points)
+        for _ in range(20):
+            water.step(far, far)
+        spread[cohesion] = water.p.std(axis=1).mean()
+        np.testing.assert_allclose(water.p[[0, 2]].mean(axis=1), points[[0, 2]].mean(axis=1), atol=1e-3)
+    assert spread[0.05] < 0.9 * spread[0.0]
 
 
 def test_the_same_beginning_leads_to_the_same_bytes(rested: Water) -> None:

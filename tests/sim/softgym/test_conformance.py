@@ -51,46 +51,79 @@ class TestClothFoldDiagonal(EnvConformance):
         assert (first == second).all()
 
 
-@pytest.mark.long
-class TestClothFoldPPP(EnvConformance):
+class Slow(EnvConformance):
+    """A task whose steps or initial states take long."""
+
+    __test__ = False
     camera = "default_camera"
     steps = 2
+    task = ""
 
     def make(self) -> Env:
-        return make_env("softgym-equivalent/ClothFoldPPP", horizon=3)
-
-
-@pytest.mark.long
-class TestClothFlatten(EnvConformance):
-    camera = "default_camera"
-    steps = 2
-
-    def make(self) -> Env:
-        return make_env("softgym-equivalent/ClothFlatten", horizon=3)
+        return make_env(f"softgym-equivalent/{self.task}", horizon=3)
 
 
 @pytest.mark.long
-class TestClothDrop(EnvConformance):
-    camera = "default_camera"
-    steps = 2
-
-    def make(self) -> Env:
-        return make_env("softgym-equivalent/ClothDrop", horizon=3)
+class TestClothFoldPPP(Slow):
+    __test__ = True
+    task = "ClothFoldPPP"
 
 
 @pytest.mark.long
-class TestPassWater(EnvConformance):
-    camera = "default_camera"
-    steps = 2
-
-    def make(self) -> Env:
-        return make_env("softgym-equivalent/PassWater", horizon=3)
+class TestClothFlatten(Slow):
+    __test__ = True
+    task = "ClothFlatten"
 
 
 @pytest.mark.long
-class TestPourWater(EnvConformance):
-    camera = "default_camera"
-    steps = 2
+class TestClothFlattenPPP(Slow):
+    __test__ = True
+    task = "ClothFlattenPPP"
 
-    def make(self) -> Env:
-        return make_env("softgym-equivalent/PourWater", horizon=3)
+
+@pytest.mark.long
+class TestClothDrop(Slow):
+    __test__ = True
+    task = "ClothDrop"
+
+
+@pytest.mark.long
+class TestPassWater(Slow):
+    __test__ = True
+    task = "PassWater"
+
+
+@pytest.mark.long
+class TestPourWater(Slow):
+    __test__ = True
+    task = "PourWater"
+
+
+@pytest.mark.long
+class TestClothFoldFull(Slow):
+    __test__ = True
+    task = "ClothFold-full"
+
+
+@pytest.mark.long
+class TestClothFlattenFull(Slow):
+    __test__ = True
+    task = "ClothFlatten-full"
+
+
+@pytest.mark.long
+class TestClothDropFull(Slow):
+    __test__ = True
+    task = "ClothDrop-full"
+
+
+@pytest.mark.long
+class TestPassWaterFull(Slow):
+    __test__ = True
+    task = "PassWater-full"
+
+
+@pytest.mark.long
+class TestPourWaterFull(Slow):
+    __test__ = True
+    task = "PourWater-full"

@@ -102,6 +102,17 @@ def test_the_expert_passes_water_and_spills_less_than_a_hundredth_where_haste_sp
         assert env.score.further["out_water"] > 0.01
 
 
+@pytest.mark.long
+def test_the_expert_pours_and_spills_about_a_hundredth_at_most() -> None:
+    env, act = SoftGymEnv("PourWater", split="evaluation"), expert("PourWater")
+    for episode in range(3):
+        step = env.reset(seed=0, episode=episode)
+        while not step.truncated:
+            step = env.step(act(step.observation["state"]))
+        assert env.score.normalized > 0.98
+        assert step.success
+
+
 @pytest.mark.parametrize("task", [PassWater(), PourWater()], ids=["pass", "pour"])
 def test_a_task_goes_on_from_what_it_saved_and_begins_anew_as_it_began(task: PassWater | PourWater) -> None:
     rng = np.random.default_rng(0)
