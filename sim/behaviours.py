@@ -73,7 +73,11 @@ GYM = ("gymnasium/", "vlmrm/", "rl-vlm-f/")
 """Gymnasium's; of these, the classic control tasks have scripted experts."""
 MENAGERIE = "menagerie/"
 """The user's own models; the expert of all of them asks for the goal."""
-PREFIXES = (METAWORLD, ARM6, SOFTGYM, *GYM, MENAGERIE)
+REAL_SOFTGYM = "softgym/"
+"""Real SoftGym's, whose observations and actions are those of the equivalents, and so are the experts."""
+MANISKILL = "maniskill/"
+"""The user's ManiSkill; it brings no scripted expert."""
+PREFIXES = (METAWORLD, ARM6, SOFTGYM, *GYM, MENAGERIE, REAL_SOFTGYM, MANISKILL)
 """What the names of all environments begin with that can be collected from."""
 
 
@@ -87,15 +91,15 @@ def family_of(environment: str) -> Family:
         return Family(METAWORLD, METAWORLD_STATE, METAWORLD_ACTION)
     if environment.startswith(ARM6):
         return Family(ARM6, ARM6_STATE, ARM6_ACTION)
-    if environment.startswith(SOFTGYM):
+    if environment.startswith((SOFTGYM, REAL_SOFTGYM)):
         # numba and scipy take seconds to load: only for whom they concern.
         from sim.softgym.experts import expert as softgym_expert
         from sim.softgym.registry import make_task
 
-        task = environment.removeprefix(SOFTGYM)
+        family, _, task = environment.partition("/")
         softgym_expert(task)
         made = make_task(task).task
-        return Family(SOFTGYM, made.state_names, made.actions.names)
+        return Family(f"{family}/", made.state_names, made.actions.names)
     known = " or ".join(f"{prefix}TASK" for prefix in PREFIXES)
     raise ConfigError(f"environment {environment!r} has no scripted expert: it must be {known}.")
 
@@ -142,10 +146,12 @@ def assigned(environment: str, seed: int, episodes: int, mix: Mix, horizon: int)
 
 def _script(environment: str) -> Callable[[], Script] | None:
     """Makes the experts of an environment; None where it has none."""
-    if environment.startswith(SOFTGYM):
+    if environment.startswith((SOFTGYM, REAL_SOFTGYM)):
         from sim.softgym.experts import EXPERTS
 
-        return EXPERTS.get(environment.removeprefix(SOFTGYM))
+        return EXPERTS.get(environment.partition("/")[2])
+    if environment.startswith(MANISKILL):
+        return None
     if environment.startswith(GYM):
         from sim.gym.experts import EXPERTS as GYM_EXPERTS
 

@@ -13,6 +13,7 @@ import pytest
 
 import armchair
 from episodes.errors import ConfigError, MachineError
+from episodes.reader import Episode, stream_hash
 from sim.contracts import made_for
 from sim.make import horizon_of, make_env
 from sim.softgym.env import SoftGymEnv
@@ -21,6 +22,16 @@ from sim.softgym_real.install import TASKS, SoftGymInstall, found, note
 from sim.world import World
 
 DOUBLE = Path(__file__).resolve().parent / "double"
+
+
+def export(double: SoftGymInstall, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Name the double in the environment variables."""
+    monkeypatch.setenv("ARMCHAIR_SOFTGYM_PYTHON", double.python)
+    monkeypatch.setenv("ARMCHAIR_SOFTGYM_PYTHONPATH", str(DOUBLE))
+    monkeypatch.setenv("ARMCHAIR_SOFTGYM_STATES", str(double.states))
+    monkeypatch.setenv("ARMCHAIR_SOFTGYM_VARIATIONS", "5")
+    monkeypatch.setenv("ARMCHAIR_SOFTGYM_CUDA", "0")
+    monkeypatch.setenv("PYFLEXROOT", "/PyFlex")
 
 
 def folder(tmp_path: Path, **modules: str) -> str:
@@ -160,12 +171,7 @@ def test_pickers_can_be_hidden_where_the_class_can(double: SoftGymInstall) -> No
 def test_a_contract_and_a_policy_of_the_equivalent_fit_real_softgym(
     double: SoftGymInstall, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ARMCHAIR_SOFTGYM_PYTHON", double.python)
-    monkeypatch.setenv("ARMCHAIR_SOFTGYM_PYTHONPATH", str(DOUBLE))
-    monkeypatch.setenv("ARMCHAIR_SOFTGYM_STATES", str(double.states))
-    monkeypatch.setenv("ARMCHAIR_SOFTGYM_VARIATIONS", "5")
-    monkeypatch.setenv("ARMCHAIR_SOFTGYM_CUDA", "0")
-    monkeypatch.setenv("PYFLEXROOT", "/PyFlex")
+    export(double, monkeypatch)
     contract = made_for(SoftGymEnv("RopeFlatten").spec, ("default_camera",), (32, 32))
     world = World(contract, make_env("softgym/RopeFlatten"))
     world.reset(0, 0)
@@ -174,6 +180,26 @@ def test_a_contract_and_a_policy_of_the_equivalent_fit_real_softgym(
     assert samples["state"].shape == (36,)
     assert samples["default_camera"].shape == (32, 32, 3)
     world.close()
+
+
+@pytest.mark.long
+def test_recordings_do_not_depend_on_the_number_of_workers(
+    double: SoftGymInstall, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The equivalents' expert acts; what it reaches on FleX is not covered."""
+    export(double, monkeypatch)
+    told = []
+    for workers in ("1", "2"):
+        data = tmp_path / workers
+        words = ["collect", str(data), "--env", "softgym/RopeFlatten", "--episodes", "3", "--horizon", "6"]
+        assert armchair.main([*words, "--workers", workers]) == 0
+        hashes = []
+        for path in sorted((data / "episodes").glob("*.h5")):
+            with Episode.open(path) as episode:
+                hashes.append(stream_hash(episode, ["state", "default_camera"]))
+        told.append(sorted(hashes))
+    assert len(set(told[0])) == 3
+    assert told[0] == told[1]
 
 
 def test_sim_list_says_where_softgym_is_or_what_to_export(
