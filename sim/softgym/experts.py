@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from episodes.errors import ConfigError, did_you_mean
 from sim.softgym.cloth_experts import ClothDropExpert, ClothFoldExpert, cloth_fold_diagonal, moves
+from sim.softgym.configuration_expert import RopeConfigurationExpert
+from sim.softgym.flatten_expert import ClothFlattenExpert
 from sim.softgym.pickers import THRESHOLD_M
 from sim.softgym.rope import LENGTH_M, RADIUS_M
 from sim.softgym.water_experts import pass_water, pour_water
@@ -70,8 +72,11 @@ def expert(task: str) -> Expert:
 EXPERTS: dict[str, Callable[[], Expert]] = {
     "RopeFlatten": lambda: rope_flatten,
     "RopeFlattenEasy": lambda: rope_flatten_easy,
+    "RopeConfiguration": RopeConfigurationExpert,
     "ClothFold": ClothFoldExpert,
     "ClothFold-full": ClothFoldExpert,
+    "ClothFlatten": ClothFlattenExpert,
+    "ClothFlatten-full": ClothFlattenExpert,
     "ClothDrop": ClothDropExpert,
     "ClothDrop-full": ClothDropExpert,
     "ClothFoldDiagonal": lambda: cloth_fold_diagonal,
