@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from sim.pbd.body import Body, Solid, flat_grid
 from sim.softgym.moves import ActionMode, carry_out, cloth_actions
+from sim.softgym.picked import Picked
 from sim.softgym.pickers import PickerConfig, Pickers
 from sim.softgym.scene import Camera, Look
 from sim.softgym.task import Initial, point_names
@@ -65,7 +66,7 @@ def scaled(least: int, most: int, *, full: bool) -> Sizes:
     return Sizes(FINE_M, least, most) if full else Sizes(COARSE_M, least // 2, most // 2)
 
 
-class ClothTask:
+class ClothTask(Picked):
     """Begins, steps, saves and draws a cloth; what it is for, its heirs say.
 
     Args:
@@ -103,21 +104,6 @@ class ClothTask:
     def state(self) -> Vector:
         """The four corners and the pickers; see `Task.state`."""
         return np.concatenate([self.body.p[:, self.key_points()].T.ravel(), self.pickers.at.ravel()])
-
-    def points(self) -> Vector:
-        """See `Task.points`."""
-        return self.body.p.T.copy()
-
-    def save(self) -> Vector:
-        """See `Task.save`."""
-        return np.concatenate([self.body.p.ravel(), self.body.v.ravel(), self.pickers.save()])
-
-    def restore(self, saved: Vector) -> None:
-        """See `Task.restore`."""
-        n = self.body.p.size
-        self.pickers.restore(saved[2 * n :])
-        self.body.p[:] = saved[:n].reshape(3, -1)
-        self.body.v[:] = saved[n : 2 * n].reshape(3, -1)
 
     def look(self) -> Look:
         """See `Task.look`."""

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from sim.pbd.body import Body, Solid
 from sim.softgym.moves import picker_actions
+from sim.softgym.picked import Picked
 from sim.softgym.pickers import PickerConfig, Pickers
 from sim.softgym.scene import Camera, Look
 from sim.softgym.settle import centre_over_origin, random_picks
@@ -42,7 +43,7 @@ CAMERAS = {
 _PICKERS = PickerConfig(2, 0.02, 0.025, (-0.35, 0.0, -0.35), (0.35, 0.3, 0.35))
 
 
-class RopeFlatten:
+class RopeFlatten(Picked):
     """Pull the rope straight: reward is minus how far its ends are from a rope's length apart."""
 
     name = "RopeFlatten"
@@ -84,10 +85,6 @@ class RopeFlatten:
         """Ten key points and the pickers; see `Task.state`."""
         return np.concatenate([self.body.p[:, KEY_POINTS].T.ravel(), self.pickers.at.ravel()])
 
-    def points(self) -> Vector:
-        """See `Task.points`."""
-        return self.body.p.T.copy()
-
     def score(self) -> Score:
         """See `Task.score`."""
         distance = self.end_distance_m
@@ -102,17 +99,6 @@ class RopeFlatten:
     def end_distance_m(self) -> float:
         """Distance between the rope's ends."""
         return float(np.linalg.norm(self.body.p[:, 0] - self.body.p[:, -1]))
-
-    def save(self) -> Vector:
-        """See `Task.save`."""
-        return np.concatenate([self.body.p.ravel(), self.body.v.ravel(), self.pickers.save()])
-
-    def restore(self, saved: Vector) -> None:
-        """See `Task.restore`."""
-        n = self.body.p.size
-        self.pickers.restore(saved[2 * n :])
-        self.body.p[:] = saved[:n].reshape(3, -1)
-        self.body.v[:] = saved[n : 2 * n].reshape(3, -1)
 
     def look(self) -> Look:
         """See `Task.look`."""
