@@ -102,7 +102,9 @@ BENCHES = {
     "reward-models": Verb(
         "bench.reward_models", "RewardModelsConfig", "what each part of the reward recipe does"
     ),
-    "sim": Verb("bench.sim", "SimBenchConfig", "soft bodies against real time, and their pictures"),
+    "sim": Verb(
+        "bench.sim", "SimBenchConfig", "soft bodies against real time, frames and episodes per second"
+    ),
     "label": Verb(
         "bench.label", "LabelBenchConfig", "questions per second to a paid judge, and what kills cost"
     ),

@@ -11,6 +11,7 @@ camera set `camera = None`.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from episodes.errors import ContractError
 from sim.env import Env, Step
+from sim.render import contexts_open
 
 
 class EnvConformance:
@@ -175,6 +177,7 @@ class EnvConformance:
         assert_same(at_bound, [env.step(env.spec.action_upper * 7.0 + 3.0) for _ in range(3)])
 
     def test_closing_twice_and_opening_again_works(self) -> None:
+        held = contexts_open()
         for _ in range(3):
             env = self.make()
             env.reset(seed=0, episode=0)
@@ -182,11 +185,13 @@ class EnvConformance:
                 self.picture(env)
             env.close()
             env.close()
+            assert contexts_open() == held
 
     @pytest.mark.long
     def test_opening_and_closing_200_times_leaks_no_memory_and_no_context(self) -> None:
-        """What the first openings load stays loaded; after them the process grows no further."""
-        sizes = []
+        """What the first openings load stays loaded; after them the process grows no further, and neither
+        do its GL contexts, open files and threads."""
+        sizes, handles = [], []
         for _ in range(200):
             env = self.make()
             env.reset(seed=0, episode=0)
@@ -194,13 +199,20 @@ class EnvConformance:
                 self.picture(env)
             env.close()
             sizes.append(resident_mib())
+            handles.append((contexts_open(), open_files(), threading.active_count()))
         assert sizes[-1] - sizes[49] < 48.0, f"grew from {sizes[49]:.0f} to {sizes[-1]:.0f} MiB"
+        assert handles[-1] == handles[49], "contexts, files and threads"
 
 
 def resident_mib() -> float:
     """Memory of this process that is in RAM, MiB; Linux."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def open_files() -> int:
+    """File descriptors that this process holds; Linux."""
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def assert_same(first: list[Step], second: list[Step]) -> None:

@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 from rich.table import Table
 
 from episodes.errors import ConfigError
@@ -18,6 +21,7 @@ from sim.gl import RendererName
 from sim.make import make_env
 from sim.picture import default_camera, play, who_acts
 from sim.render import Quality
+from sim.sheet import check_sheet, sheet, write_sheet
 from sim.video import write_filmstrip
 from sim.workers import Work, run_jobs
 
@@ -33,6 +37,12 @@ class ListConfig:
     """Names to list, with * and ?: for example metaworld/* or *drawer*."""
     pictures: Path | None = None
     """Write a PNG of each into this folder: what its scripted expert, or chance, has made of it."""
+    sheet: Path | None = None
+    """Write all pictures on one sheet (.png, or the smaller .jpg), with the names."""
+    columns: int = 10
+    """Pictures in a row of the sheet."""
+    camera: str = ""
+    """Camera of the environments that have it. Empty, and of the others: the one that shows them best."""
     size: int = 320
     """Height and width of the pictures."""
     workers: int = 0
@@ -47,9 +57,11 @@ def main(config: ListConfig) -> int:
     """Print the table; draw the pictures.
 
     Raises:
-        ConfigError: nothing has such a name.
+        ConfigError: nothing has such a name, or the sheet has no columns or is no file of pictures.
     """
     names = chosen(config.only)
+    if config.sheet is not None:
+        check_sheet(config.sheet, config.columns)
     console = screen()
     for family in families():
         shown = [name for name in family.environments if name in names]
@@ -64,10 +76,21 @@ def main(config: ListConfig) -> int:
     for family in ADAPTERS:
         if config.only == "*" and family.note():
             console.print(f"{family.name}: {family.what}; {family.note()}")
-    if config.pictures is not None:
-        draw(config, names)
-        console.print(f"{len(names)} pictures in {config.pictures}")
+    if config.pictures is not None or config.sheet is not None:
+        drawn = draw(config, names)
+        if config.pictures is not None:
+            console.print(f"{len(names)} pictures in {config.pictures}")
+        if config.sheet is not None:
+            titles = [_title(name, names) for name in names]
+            write_sheet(sheet([drawn[name] for name in names], titles, config.columns), config.sheet)
+            console.print(f"{config.sheet}: {len(names)} pictures")
     return 0
+
+
+def _title(name: str, names: tuple[str, ...]) -> str:
+    """Without the family where all are of one."""
+    one = len({other.partition("/")[0] for other in names}) == 1
+    return name.partition("/")[2] if one else name
 
 
 def chosen(only: str) -> tuple[str, ...]:
@@ -88,18 +111,18 @@ def picture_file(folder: Path, environment: str) -> Path:
     return folder / f"{environment.replace('/', '-')}.png"
 
 
-def draw(config: ListConfig, names: tuple[str, ...]) -> None:
-    """Write the pictures of `names`."""
+def draw(config: ListConfig, names: tuple[str, ...]) -> dict[str, NDArray[np.uint8]]:
+    """The pictures (size, size, 3) of `names`, written into the folder where there is one."""
+    drawn: dict[str, NDArray[np.uint8]] = {}
     with progress_bar("draw") as progress:
-        done = 0
 
-        def tell(_: int, __: object) -> None:
-            nonlocal done
-            done += 1
-            progress(done, len(names))
+        def tell(number: int, picture: object) -> None:
+            drawn[names[number]] = np.asarray(picture)
+            progress(len(drawn), len(names))
 
         workers = config.workers or os.cpu_count() or 1
         run_jobs(_Artist(config, names), range(len(names)), workers, tell)
+    return drawn
 
 
 @dataclass(frozen=True)
@@ -113,7 +136,7 @@ class _Artist:
     def open(self) -> Iterator[Work]:
         yield self._draw
 
-    def _draw(self, number: int) -> None:
+    def _draw(self, number: int) -> NDArray[np.uint8]:
         config, name = self.config, self.names[number]
         env = make_env(name, renderer=config.renderer, quality=config.quality)
         try:
@@ -121,8 +144,12 @@ class _Artist:
             steps = max(round(share * env.spec.horizon), 1 if env.spec.horizon == 1 else 0)
             for _ in play(env, who_acts(name), steps, 0, 0):
                 pass
-            picture = env.render(default_camera(env), config.size, config.size)
+            camera = config.camera if config.camera in env.spec.cameras else default_camera(env)
+            # Without multi-sampling edges are steps: drawn twice as large, and averaged.
+            large = env.render(camera, 2 * config.size, 2 * config.size)
+            picture = np.asarray(cv2.resize(large, (config.size, config.size), interpolation=cv2.INTER_AREA))
         finally:
             env.close()
-        assert config.pictures is not None
-        write_filmstrip([picture], picture_file(config.pictures, name), count=1)
+        if config.pictures is not None:
+            write_filmstrip([picture], picture_file(config.pictures, name), count=1)
+        return picture

@@ -233,6 +233,11 @@ _open: dict[int, OrderedDict[tuple[int, int], Any]] = {}
 """Contexts to close at exit, by the identity of their renderer's table."""
 
 
+def contexts_open() -> int:
+    """How many GL contexts the renderers of this process hold, closed ones left out."""
+    return sum(len(contexts) for contexts in _open.values())
+
+
 def _close_at_exit(contexts: OrderedDict[tuple[int, int], Any]) -> None:
     """Exit handlers run last in, first out, and mujoco registers eglTerminate when it makes its first
     context: ours must be registered after that one to run before it."""

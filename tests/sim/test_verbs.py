@@ -43,10 +43,16 @@ def test_list_prints_a_line_each_and_only_what_is_asked_for(capsys: pytest.Captu
 
 def test_list_draws_a_picture_of_each(tmp_path: Path) -> None:
     words = ["sim", "list", "--only", "arm6/reach", "--pictures", str(tmp_path), "--size", "48"]
+    words += ["--sheet", str(tmp_path / "sheet.jpg")]
     assert armchair.main([*words, "--quality", "fast", "--workers", "1"]) == 0
     picture = cv2.imread(str(tmp_path / "arm6-reach.png"))
     assert picture.shape == (48, 48, 3)
     assert picture.std() > 10
+    page = cv2.imread(str(tmp_path / "sheet.jpg"))
+    assert page.shape == (48 + 16 + 8, 48 + 8, 3)
+    assert np.abs(page[4:52, 4:52].astype(int) - picture).mean() < 10, "the picture, as a JPEG has it"
+    assert page[53:].min() < 120, "its name stands below"
+    assert armchair.main([*words[:4], "--sheet", str(tmp_path / "sheet.gif")]) == 2
 
 
 def test_a_pattern_without_wildcards_is_a_name() -> None:
