@@ -69,10 +69,7 @@ def _policies(figures: Mapping[str, Any], seeds: Sequence[int]) -> list[str]:
             at = f"{sees}/learned_minus_{other}"
             cells = [f"{title}, sees {sees}"]
             for key in (at, f"{at}_normalized"):
-                cells += [
-                    f"{figures[key]:.2f}",
-                    _interval([figures[f"{key}_lower_95"], figures[f"{key}_upper_95"]]),
-                ]
+                cells += [f"{figures[key]:.2f}", _interval(figures[f"{key}_interval_95"])]
             leads.append(_row(cells))
     return ["\n".join(rows), "\n".join(leads)]
 
@@ -93,8 +90,8 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _interval(bounds: Sequence[float]) -> str:
-    return f"{bounds[0]:.2f} to {bounds[1]:.2f}"
+def _interval(bounds: Sequence[float] | None) -> str:
+    return "–" if bounds is None else f"{bounds[0]:.2f} to {bounds[1]:.2f}"
 
 
 def _list(values: Sequence[float], digits: int) -> str:

@@ -67,6 +67,18 @@ def test_the_rope_is_promised_to_beat_chance_and_cloning_with_the_whole_interval
     assert summarise({"PassWater": [report(0, 0)]})["bounds"] == {}
 
 
+def test_a_task_with_one_opening_has_its_seeds_drawn_and_no_interval_of_no_width() -> None:
+    one = [report(seed, learned=1) for seed in range(3)]
+    for seed, each in enumerate(one):
+        each["trials"] = {name: found[:1] for name, found in each["trials"].items()}
+        each["trials"][f"state/{LEARNED}"][0]["normalized"] = 0.7 + 0.1 * seed
+    low, high = figures_of(one)[f"state/{LEARNED}_normalized_interval_95"]
+    assert 0.7 <= low < 0.8 < high <= 0.9
+    alone = summarise({"ClothFoldDiagonal": one[:1]})
+    assert alone["figures"][f"ClothFoldDiagonal/state/learned_minus_{CLONED}_normalized_interval_95"] is None
+    assert "| BC, sees state | 0.00 | – |" in table(alone)
+
+
 def test_a_bench_without_state_policies_promises_nothing_of_them() -> None:
     assert summarise({"RopeFlattenEasy": [report(0, 9, sees="pictures")]})["bounds"] == {}
 
