@@ -58,6 +58,7 @@ class Handing:
         self._alone = False
         self._handed_ns: int | None = None
         self._interval_ns = 0
+        self._last: Ticket | None = None
         self.problem = ""
         """Why the last ticket was not used; '' if it was, or none has come."""
         self.overwritten = 0
@@ -82,15 +83,15 @@ class Handing:
     def take(self, text: str, now_ns: int, *, needed_ns: int | None = None) -> Handed | None:
         """The picture of a ticket that has just come; None, with the reason in `problem`, for any other.
 
-        With `needed_ns`, how long it will be looked at, it is lent where a ring turns much more slowly than
-        that, and else copied.
+        With `needed_ns`, how long it will be looked at, it is lent where that is less than a period of its
+        camera, for two periods or more pass until its slot is written again; and else copied.
         """
         if not self._alone:
             return None
         try:
             ticket = parse(text)
             ring = self._ring(ticket)
-            lends = needed_ns is not None and needed_ns < self._interval_ns
+            lends = needed_ns is not None and needed_ns < self._period_ns(ticket, now_ns)
             lease = ring.lend(ticket) if lends else None
             data = lease.pixels if lease is not None else ring.read(ticket)
         except (TicketError, RingError) as error:
@@ -102,8 +103,15 @@ class Handing:
             return None
         if self._handed_ns is not None:
             self._interval_ns = min(now_ns - self._handed_ns, LONGEST_PERIOD_NS)
-        self._handed_ns, self.problem = now_ns, ""
+        self._handed_ns, self._last, self.problem = now_ns, ticket, ""
         return as_message(ticket, data, lease)
+
+    def _period_ns(self, ticket: Ticket, now_ns: int) -> int:
+        """How often the ring gets a picture, 0 for unknown; whoever takes only the newest takes fewer."""
+        last, handed_ns = self._last, self._handed_ns
+        if last is None or handed_ns is None or last.ring != ticket.ring or last.number >= ticket.number:
+            return 0
+        return (now_ns - handed_ns) // (ticket.number - last.number)
 
     def _ring(self, ticket: Ticket) -> RingReader:
         if self._reader is not None and self._reader.identity == ticket.ring:

@@ -20,7 +20,7 @@ from ros_nodes.pictures.ticket import SUFFIX
 LOOK_NS = 100_000_000
 """How often it looks who publishes, and whether the way is to be changed."""
 TELL_NS = 5_000_000_000
-"""How often it says at most why pictures do not come by ticket."""
+"""How often it says at most why pictures do not come by ticket, where the reason is another one."""
 IMAGE = "sensor_msgs/msg/Image"
 _UNKNOWN = "_NODE_NAME_UNKNOWN_"
 
@@ -47,7 +47,7 @@ class PictureInlet:
         self._node, self._loop, self._topic, self._kind = node, loop, topic, kind
         self._receive, self._refuse, self._needed_ns = receive, refuse, needed_ns
         self._handing = Handing()
-        self._tell_ns = 0
+        self._tell_ns, self._told = 0, ""
         self._last: tuple[str, int] = ("", 0)
         self._closed = False
         self._tickets_topic = f"{topic}/{SUFFIX}"
@@ -113,9 +113,9 @@ class PictureInlet:
         elif not works and self._messages is None:
             self._subscribe()
             self._log(f"not through shared memory any more: {self._handing.problem or 'nothing comes'}")
-        elif self._handing.problem and not works and now_ns >= self._tell_ns:
-            self._tell_ns = now_ns + TELL_NS
-            self._log(f"not through shared memory: {self._handing.problem}")
+        elif not works and now_ns >= self._tell_ns and self._handing.problem not in ("", self._told):
+            self._tell_ns, self._told = now_ns + TELL_NS, self._handing.problem
+            self._log(f"not through shared memory: {self._told}")
         self._loop.at(now_ns + LOOK_NS, self._look)
 
     def _publishers(self, topic: str) -> list[str | None]:

@@ -1,10 +1,11 @@
 """What a ring of pictures looks like in memory, and what writer and reader agree on.
 
     0      magic, identity (16 bytes), number of slots, bytes of a slot
-    256    per slot 64 bytes: mark, stamp_ns, height, width, bytes, encoding
+    256    per slot 64 bytes: mark, begun, stamp_ns, height, width, bytes, encoding
     4096   the slots' pixels, each slot a whole number of pages
 
-A slot's mark is the number of the picture that it holds, and 0 while it must not be read.
+A slot's mark is the number of the picture that it holds, and 0 while it must not be read; `begun` is the
+same from before the picture is copied.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ HEADER = struct.Struct("=16s16sQQ")
 SLOTS_AT = 256
 SLOT_BYTES = 64
 SLOT = struct.Struct("=qQQQ16s")
-"""What follows a slot's mark: stamp_ns, height, width, bytes, encoding."""
+"""What follows a slot's mark and begun: stamp_ns, height, width, bytes, encoding."""
+SLOT_AFTER_MARK = 16
 SLOTS = 4
 MOST_SLOTS = (PAGE - SLOTS_AT) // SLOT_BYTES
 LONGEST_ENCODING = 16

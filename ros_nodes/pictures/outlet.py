@@ -37,8 +37,10 @@ class PictureOutlet:
                 self._possible = False
                 self._node.get_logger().warning(f"{self._topic}: {error}; pictures go over DDS alone.")
                 return
-        ticket = self._ring.write(pixels, stamp_ns, encoding, frame_id)
+        # The copy takes about as long as the ticket's way: both at once.
+        ticket = self._ring.begin(pixels, stamp_ns, encoding, frame_id)
         self._publisher.publish(String(data=ticket.text()))
+        self._ring.fill(pixels)
 
     def close(self) -> None:
         """Let go of the ring."""

@@ -23,6 +23,7 @@ import os
 import secrets
 import stat
 import struct
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +41,7 @@ from ros_nodes.pictures.layout import (
     MOST_SLOTS,
     PAGE,
     SLOT,
+    SLOT_AFTER_MARK,
     SLOTS,
     fence,
     mark_at,
@@ -48,6 +50,11 @@ from ros_nodes.pictures.layout import (
 from ros_nodes.pictures.ticket import Ticket, this_host
 
 Bytes = NDArray[np.uint8]
+
+YIELDS = 300
+PAUSES = 200
+PAUSE_S = 5e-5
+"""Attempts to find a picture copied, and how long the later ones pause: 20 to 40 ms in all."""
 
 
 class RingError(ArmchairError):
@@ -99,24 +106,42 @@ class RingWriter:
     def write(self, pixels: NDArray[Any], stamp_ns: int, encoding: str, frame_id: str = "") -> Ticket:
         """Copy a picture (H, W, C) that `fits` into the next slot; where it is.
 
-        It can be read until so many pictures as the ring has slots, less one, have followed.
+        It can be read until as many pictures as the ring has slots, less two, have followed.
+        """
+        ticket = self.begin(pixels, stamp_ns, encoding, frame_id)
+        self.fill(pixels)
+        return ticket
+
+    def begin(self, pixels: NDArray[Any], stamp_ns: int, encoding: str, frame_id: str = "") -> Ticket:
+        """Where a picture will be once `fill` has copied it, which must follow at once.
+
+        The ticket may go out before: it takes as long to its reader as the copy takes, and a reader that is
+        there first waits for it.
         """
         number = self._number = self._number + 1
         slot, following = number % self._slots, (number + 1) % self._slots
         height, width = pixels.shape[:2]
         words, mark = self._words, mark_at(slot)
-        words[mark] = words[mark_at(following)] = 0
+        retired = mark_at(following)
+        words[mark] = words[retired] = words[retired + 1] = 0
         fence()
-        begin = pixels_at(slot, self._slot_bytes)
-        target = self._pixels[begin : begin + pixels.nbytes]
-        np.copyto(target.view(pixels.dtype).reshape(pixels.shape), pixels)
-        SLOT.pack_into(self._map, mark * 8 + 8, stamp_ns, height, width, pixels.nbytes, encoding.encode())
+        at = mark * 8 + SLOT_AFTER_MARK
+        SLOT.pack_into(self._map, at, stamp_ns, height, width, pixels.nbytes, encoding.encode())
         fence()
-        words[mark] = number
+        words[mark + 1] = number
         return Ticket(
             self.host, self.pid, self.handle, self.identity,
             slot, number, stamp_ns, height, width, encoding, frame_id,
         )  # fmt: skip
+
+    def fill(self, pixels: NDArray[Any]) -> None:
+        """Copy the picture that `begin` was told of."""
+        slot = self._number % self._slots
+        begin = pixels_at(slot, self._slot_bytes)
+        target = self._pixels[begin : begin + pixels.nbytes]
+        np.copyto(target.view(pixels.dtype).reshape(pixels.shape), pixels)
+        fence()
+        self._words[mark_at(slot)] = self._number
 
     def close(self) -> None:
         """Let go of the memory; who has mapped it keeps it."""
@@ -201,10 +226,11 @@ class RingReader:
         if not ticket.slot < self._slots:
             raise RingError(f"the ticket names slot {ticket.slot} of {self._slots}")
         words, mark = self._words, mark_at(ticket.slot)
-        if words[mark] != ticket.number:
+        if words[mark] != ticket.number and not self._is_filled(mark, ticket.number):
             return None
         fence()
-        stamp_ns, height, width, count, encoding = SLOT.unpack_from(self._map, mark * 8 + 8)
+        at = mark * 8 + SLOT_AFTER_MARK
+        stamp_ns, height, width, count, encoding = SLOT.unpack_from(self._map, at)
         begin = pixels_at(ticket.slot, self._slot_bytes)
         lease = Lease(self._pixels[begin : begin + count], words, mark, ticket.number)
         named = ticket.encoding.encode().ljust(LONGEST_ENCODING, b"\0")
@@ -217,6 +243,21 @@ class RingReader:
             f"slot {ticket.slot} holds a picture of {height}×{width}, {count} bytes, stamped {stamp_ns}; "
             f"the ticket says {ticket.height}×{ticket.width} {ticket.encoding} stamped {ticket.stamp_ns}"
         )
+
+    def _is_filled(self, mark: int, number: int) -> bool:
+        """Wait for a picture that is being copied: first awake, as it takes tenths of a millisecond, then
+        with pauses, as its writer may be held up; not for ever, as it may be dead."""
+        words = self._words
+        for attempt in range(YIELDS + PAUSES):
+            if words[mark] == number:
+                return True
+            if words[mark + 1] != number:
+                return False
+            if attempt < YIELDS:
+                os.sched_yield()
+            else:
+                time.sleep(PAUSE_S)
+        return False
 
     def read(self, ticket: Ticket) -> Bytes | None:
         """A copy of the picture's bytes (n,), rows without padding; None if it is not there any more.

@@ -104,13 +104,18 @@ def test_a_picture_is_lent_only_where_it_is_looked_at_for_less_than_a_period_and
     handing = Handing()
     handing.publishers(["/camera"], ["/camera"])
     with closing(RingWriter(PIXELS.nbytes)) as ring:
-        looks = ((1, False), (1, False), (99, True), (100, False), (None, False))
+        looks = ((1, False), (1, True), (99, True), (100, False), (None, False))
         for now_ns, (needed_ns, lent) in zip(range(0, 500, 100), looks, strict=True):
             message = handing.take(ring.write(PIXELS, now_ns, "rgb8").text(), now_ns, needed_ns=needed_ns)
             assert message is not None
             assert (message.lease is not None) == lent
             assert message.data.flags.writeable != lent
-        message = handing.take(ring.write(PIXELS, 500, "rgb8").text(), 500, needed_ns=1)
+        for _ in range(2):
+            ring.write(PIXELS, 1, "rgb8")
+        message = handing.take(ring.write(PIXELS, 500, "rgb8").text(), 500, needed_ns=40)
+        assert message is not None
+        assert message.lease is None, "three pictures in 100 ns: the period is 33"
+        message = handing.take(ring.write(PIXELS, 500, "rgb8").text(), 600, needed_ns=1)
         assert message is not None
         assert message.lease is not None
         pixels = decode_image(message, "here")

@@ -106,6 +106,34 @@ def test_a_picture_that_is_replaced_while_it_is_read_is_not_used(monkeypatch: py
             assert reader.read(ticket) is None
 
 
+def test_a_reader_that_comes_before_the_copy_waits_for_it_and_not_for_a_writer_that_died(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with closing(RingWriter(105)) as writer:
+        first = writer.write(picture(0), 1, "rgb8")
+        with closing(RingReader(first)) as reader:
+            ticket = writer.begin(picture(1), 2, "rgb8")
+            waited: list[float] = []
+            monkeypatch.setattr(rings.time, "sleep", waited.append)
+            assert reader.read(ticket) is None, "nobody fills it"
+            assert waited == [rings.PAUSE_S] * rings.PAUSES
+
+            def pause(duration_s: float) -> None:
+                waited.append(duration_s)
+                writer.fill(picture(1))
+
+            waited.clear()
+            monkeypatch.setattr(rings.time, "sleep", pause)
+            found = reader.read(ticket)
+            assert found is not None
+            assert found.tobytes() == picture(1).tobytes()
+            assert len(waited) == 1
+            for number in range(3, 3 + SLOTS):
+                writer.write(picture(number), number, "rgb8")
+            assert reader.read(ticket) is None
+            assert len(waited) == 1, "what is gone is not waited for"
+
+
 def test_what_a_killed_writer_wrote_can_be_read_on_and_its_memory_has_no_name_that_stays() -> None:
     with writing(5, 7) as (ticket, process):
         reader = RingReader(ticket)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import array
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -210,7 +210,7 @@ class Scene:
 def scene(peer: Peer, start: Callable[..., NodeProcess], tmp_path: Path) -> Callable[..., Scene]:
     """Starts the processes in a mode, and returns once everybody hears everybody."""
 
-    def make(mode: str, *, image_storage: str = "lzf", execute: int = 1, handed: bool = False) -> Scene:
+    def make(mode: str, *, image_storage: str = "lzf", execute: int = 1, handed: Sequence[str] = ()) -> Scene:
         path = tmp_path / "mirror.yaml"
         path.write_text(CONTRACT)
         contract = load_contract(path)
@@ -224,8 +224,7 @@ def scene(peer: Peer, start: Callable[..., NodeProcess], tmp_path: Path) -> Call
         )
         if mode == "lockstep":
             publishers["episode/truth"] = peer.node.create_publisher(JointState, "episode/truth", qos.STREAM)
-        raw = [s.topic for s in contract.observations.values() if s.is_image and s.type.endswith("/Image")]
-        outlets = {topic: PictureOutlet(peer.node, topic) for topic in raw} if handed else {}
+        outlets = {topic: PictureOutlet(peer.node, topic) for topic in handed}
         policy = start("policy_node", contract=path, bundle=tmp_path / "bundle", mode=mode)
         recorder = start(
             "recorder_node",

@@ -59,7 +59,9 @@ def assert_fed(robot: Robot, found: list[Aligned]) -> None:
         assert chunk.actions.tobytes() == fed(robot.contract, aligned.values).tobytes()
 
 
-def play_in_real_time(scene: Callable[..., Scene], rounds: int, seed: int, *, handed: bool = False) -> None:
+def play_in_real_time(
+    scene: Callable[..., Scene], rounds: int, seed: int, *, handed: tuple[str, ...] = ()
+) -> None:
     made = scene("realtime", handed=handed)
     in_real_time(made, rounds, seed)
     assert made.robot.call("recorder/success")[0]
@@ -79,22 +81,17 @@ def play_in_real_time(scene: Callable[..., Scene], rounds: int, seed: int, *, ha
 
 
 def test_replaying_a_recording_gives_the_tensors_of_the_live_policy_node(scene: Callable[..., Scene]) -> None:
-    play_in_real_time(scene, rounds=6, seed=0)
-
-
-@pytest.mark.parametrize("rounds", [6, pytest.param(60, marks=pytest.mark.long)])
-def test_pictures_through_shared_memory_are_those_of_the_recording(
-    rounds: int, scene: Callable[..., Scene]
-) -> None:
-    play_in_real_time(scene, rounds=rounds, seed=rounds, handed=True)
+    """The reference's pictures come through shared memory, the depth and the JPEGs over DDS."""
+    play_in_real_time(scene, rounds=6, seed=0, handed=("front/image_raw",))
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(1, 6))
+@pytest.mark.parametrize("handed", [(), ("front/image_raw", "depth/image_raw")], ids=["dds", "shared"])
 def test_replaying_long_recordings_gives_the_tensors_of_the_live_policy_node(
-    seed: int, scene: Callable[..., Scene]
+    handed: tuple[str, ...], seed: int, scene: Callable[..., Scene]
 ) -> None:
-    play_in_real_time(scene, rounds=60, seed=seed)
+    play_in_real_time(scene, rounds=60, seed=seed, handed=handed)
 
 
 def test_in_lock_step_the_live_tensors_are_those_of_the_aligned_episode_too(
