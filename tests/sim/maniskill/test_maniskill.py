@@ -73,15 +73,21 @@ def test_pictures_are_the_render_cameras_where_vulkan_starts(monkeypatch: pytest
 def test_what_cannot_be_made_is_told_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no task 'PushPint-v1': did you mean PushPoint-v1"):
         made("PushPint-v1")
-    with pytest.raises(MachineError, match="download_asset PickYCB-v1 --yes"):
-        made("PickYCB-v1")
-    with pytest.raises(ConfigError, match="no bounds"):
-        made(settings={"control_mode": "free"})
     with pytest.raises(MachineError, match=r"ManiSkill cannot be imported .*pip install mani_skill"):
         ManiSkillEnv("PickCube-v1", interpreter=sys.executable, pythonpath=str(tmp_path))
     for wrong in ({"horizon": 0}, {"split": "test"}):
         with pytest.raises(ConfigError, match=str(next(iter(wrong.values())))):
             made(**wrong)
+
+
+@pytest.mark.long
+def test_assets_that_are_missing_and_actions_without_a_box_are_told() -> None:
+    with pytest.raises(MachineError, match="download_asset PickYCB-v1 --yes"):
+        made("PickYCB-v1")
+    with pytest.raises(ConfigError, match="no bounds"):
+        made(settings={"control_mode": "free"})
+    with pytest.raises(ConfigError, match="armchair takes one box"):
+        made(settings={"control_mode": "both arms"})
 
 
 def test_sim_list_says_where_maniskill_is_or_what_to_export(

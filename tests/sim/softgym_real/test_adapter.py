@@ -45,13 +45,20 @@ def folder(tmp_path: Path, **modules: str) -> str:
     ("modules", "root", "told"),
     [
         ({}, "/PyFlex", ["PyFleX cannot be imported", "bindings/build on PYTHONPATH"]),
-        ({"pyflex": "import cudart_of_9_2"}, "/PyFlex", ["No module named 'cudart_of_9_2'"]),
+        pytest.param(
+            {"pyflex": "import cudart_of_9_2"},
+            "/PyFlex",
+            ["No module named 'cudart_of_9_2'"],
+            marks=pytest.mark.long,
+        ),
         (
             {"pyflex": "def pick(): 0"},
             "/PyFlex",
             ["pyflex.py is not FleX", "seismology"],
         ),
-        ({"pyflex": "def set_scene(): 0"}, None, ["PYFLEXROOT is not set"]),
+        pytest.param(
+            {"pyflex": "def set_scene(): 0"}, None, ["PYFLEXROOT is not set"], marks=pytest.mark.long
+        ),
         ({"pyflex": "def set_scene(): 0"}, "/PyFlex", ["SoftGym cannot be imported", "clone of"]),
     ],
 )
@@ -82,6 +89,10 @@ def test_a_wrong_setting_is_named_before_or_by_softgym(double: SoftGymInstall) -
             RealSoftGymEnv("RopeFlatten", install=double, **wrong)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="cannot hide the pickers"):
         RealSoftGymEnv("RopeFlatten", install=double, pickers=False)
+
+
+@pytest.mark.long
+def test_what_softgyms_class_refuses_is_its_traceback(double: SoftGymInstall) -> None:
     with pytest.raises(MachineError, match="AssertionError"):
         RealSoftGymEnv("RopeFlatten", install=double, settings={"action_mode": "teleport"})
 
@@ -129,7 +140,7 @@ def test_softgyms_own_states_are_neither_made_nor_written_over_unasked(
             marks=pytest.mark.long,
         ),
         pytest.param("hang", ["gave no answer for 0.5 s, asked to 'step'"], marks=pytest.mark.long),
-        ("nan", ["FleX diverged in step 1", "not finite"]),
+        pytest.param("nan", ["FleX diverged in step 1", "not finite"], marks=pytest.mark.long),
     ],
 )
 def test_a_step_that_goes_wrong_ends_in_a_message(
@@ -157,6 +168,7 @@ def test_what_softgym_observes_as_a_picture_is_a_camera(double: SoftGymInstall) 
     env.close()
 
 
+@pytest.mark.long
 def test_pickers_can_be_hidden_where_the_class_can(double: SoftGymInstall) -> None:
     env = RealSoftGymEnv("RopeFlattenEasy", install=double, pickers=False, camera_size=96)
     env.reset(seed=0, episode=0)

@@ -73,6 +73,7 @@ class TestRopeFlattenEasyOfOurs(_Equivalent, EasyRopeContract):
     """The same of the equivalent."""
 
 
+@pytest.mark.long
 class TestPassWaterOfTheDouble(_OnTheDouble, PassWaterContract):
     """A class whose `set_state` moves the simulation on."""
 
