@@ -21,10 +21,9 @@ TASKS = {
     "PokeCube-v1": ("poke a cube with a peg", 50),
     "RollBall-v1": ("roll a ball to a goal", 80),
     "PegInsertionSide-v1": ("put a peg into a hole in the side of a box", 100),
-    "PushT-v1": ("push a T to its place", 100),
     "PlugCharger-v1": ("plug a charger in", 200),
 }
-"""Tasks that need no download: what is to be done, and steps of an episode."""
+"""Tasks that need neither a download nor Vulkan: what is to be done, and steps of an episode."""
 
 NOT_INSTALLED = (
     "ManiSkill is not installed, or armchair does not know where: python -m venv ~/maniskill, "

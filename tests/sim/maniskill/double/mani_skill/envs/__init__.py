@@ -47,7 +47,8 @@ class PushPoint:
     def reset(self, seed=None, options=None):
         """Observation and info."""
         rng = np.random.RandomState(seed)
-        self.at, self.goal = rng.uniform(-0.1, 0.1, (1, 2)), rng.uniform(-0.1, 0.1, (1, 2))
+        self.at = rng.uniform(-0.1, 0.1, (1, 2))
+        self.goal = self.at - rng.uniform(0.4, 0.6, (1, 2))
         self.velocity = np.zeros((1, 2))
         return self._seen(), {"reconfigure": True}
 
