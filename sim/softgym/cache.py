@@ -23,7 +23,7 @@ from episodes.errors import MachineError
 from sim.pbd.compiled import cache_folder
 from sim.softgym.task import Task
 
-PHYSICS = 2
+PHYSICS = 3
 """To be raised with every change that makes other initial states."""
 _SAY_AFTER_S = 2.0
 

@@ -51,6 +51,7 @@ class TestClothFoldDiagonal(EnvConformance):
         assert (first == second).all()
 
 
+@pytest.mark.timeout(1800)
 class Slow(EnvConformance):
     """A task whose steps or initial states take long."""
 
