@@ -31,6 +31,9 @@ from sim.stock import check_randomisation, take_stock
 from sim.workers import Work, run_jobs
 from sim.world import EPISODE_START_NS, World
 
+_FLUSH_PERIOD_S = 3600.0
+"""An episode that was killed is recorded anew: to save parts of one as it goes would only cost time."""
+
 
 @dataclass(frozen=True)
 class CollectConfig:
@@ -204,6 +207,7 @@ class _Recorder:
                 operator=behaviour.label,
                 episode_id=episode_id(behaviour.seed, episode),
                 image_storage=config.image_storage,
+                flush_period_s=_FLUSH_PERIOD_S,
                 extra_streams=(TRUTH,),
             )
             _, success = record_episode(world, behaviour, writer, config.split, config.randomise.as_dict())
