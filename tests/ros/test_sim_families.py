@@ -165,21 +165,21 @@ def compiled(name: str) -> Contract:
 
 
 def asfast(peer: Peer, start: Start, name: str, horizon: int) -> Rig:
-    """Run an episode without a pace; every tick and every picture comes, on simulated time."""
+    """Run an episode without a pace, on simulated time. A listener that is not run loses messages, since
+    nobody is waited for; what comes lies on the grid, and the last of it comes."""
     contract = compiled(name)
     rig = Rig(peer, start("sim_node", environment=name, mode="asfast", horizon=horizon), contract)
     done = rig.play()
     ticks = int(done["ticks"])
     assert 1 <= ticks <= horizon
-    reference = rig.stamps[contract.reference]
-    rig.peer.until(lambda: len(reference) == ticks + 1)
-    assert np.unique(np.diff(reference)).tolist() == [contract.period_ns], "no step is left out"
-    assert reference[0] == T0_NS
-    rig.peer.until(lambda: len(rig.clock) > 0 and rig.clock[-1] >= reference[-1])
-    assert set(reference) <= set(rig.clock)
     for stream in contract.observations.values():
-        rig.peer.until(lambda name=stream.name: len(rig.stamps[name]) >= ticks)  # type: ignore[misc]
-        assert (np.diff(rig.stamps[stream.name]) > 0).all()
+        stamps, last = rig.stamps[stream.name], T0_NS + (ticks - 1) * contract.period_ns
+        rig.peer.until(lambda stamps=stamps, last=last: bool(stamps) and stamps[-1] >= last)  # type: ignore[misc]
+        assert (np.diff(stamps) > 0).all()
+    # The arm's joints and cameras have rates of their own; what only a simulation knows comes once per tick.
+    at_ticks = np.array(rig.stamps["state"]) - T0_NS
+    assert not (at_ticks % contract.period_ns).any()
+    rig.peer.until(lambda: bool(rig.clock) and rig.clock[-1] >= T0_NS + ticks * contract.period_ns)
     assert float(done["real_time_factor"]) > 0.0
     return rig
 
