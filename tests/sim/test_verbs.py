@@ -98,7 +98,7 @@ def test_a_frame_reaches_the_window_as_a_binary_ppm() -> None:
 
 def test_an_environment_is_drawn_by_its_expert_or_by_chance(tmp_path: Path) -> None:
     assert who_acts("metaworld/reach-v3") == "expert"
-    assert who_acts("softgym-equivalent/PourWater") == "random"
+    assert who_acts("softgym-equivalent/ClothFoldPPP") == "random"
     out = tmp_path / "film.mp4"
     assert main(RenderConfig("arm6/reach", out=out, height=32, steps=4)) == 0
     assert cv2.VideoCapture(str(out)).get(cv2.CAP_PROP_FRAME_COUNT) == 5
