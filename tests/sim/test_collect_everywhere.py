@@ -138,6 +138,6 @@ def test_noise_is_repeated_for_the_same_episode_and_stays_inside_the_bounds() ->
 def test_the_experts_of_a_family_say_what_they_read() -> None:
     assert len(family_of("softgym-equivalent/ClothFoldDiagonal").state_names) == 111
     with pytest.raises(ConfigError, match="no scripted expert"):
-        family_of("softgym-equivalent/PourWater")
+        family_of("softgym-equivalent/ClothFoldPPP")
     with pytest.raises(ConfigError, match="no scripted expert"):
         family_of("gymnasium/CartPole-v1")

@@ -144,7 +144,7 @@ def test_an_unknown_task_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match="drawer-open-v3"):
         make_env("metaworld/drawer-open-v2")
     with pytest.raises(ConfigError, match="metaworld/TASK"):
-        make_env("softgym/ClothFold")
+        make_env("softjim/ClothFold")
 
 
 def test_a_camera_that_is_not_there_is_refused_with_the_nearest_name(env: MetaWorldEnv) -> None:
